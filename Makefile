@@ -1,0 +1,67 @@
+# Everything starts here. A fresh machine needs Python 3.11 or newer, make and git; the first target
+# makes .venv from requirements.lock, and from then on nothing here uses the network (but `make lock`).
+
+PYTHON ?= python3
+BIN := .venv/bin
+PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
+INSTALLED := .venv/installed
+# pyright asks at each run whether there is a newer pyright; it need not.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fmt promises test-plugins bench lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+
+demo: $(INSTALLED) ## Run the support desk: allowed, refused, steered, approved
+	$(BIN)/python examples/support_desk.py
+
+test: $(INSTALLED) ## Run the tests
+	$(BIN)/pytest
+
+check: $(INSTALLED) ## Run all that a change has to pass: format, lint, types, layers, tests
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory test
+
+fmt: $(INSTALLED) ## Format the code and mend what the linter can
+	$(BIN)/ruff check --fix-only --quiet
+	$(BIN)/ruff format
+
+promises: $(INSTALLED) ## Test the promises of docs/explanation/guarantees.md, and count
+	$(BIN)/pytest -q --promises -m "promise and not soak"
+
+test-plugins: $(INSTALLED) ## Run the tests of each plugin by themselves
+	@set -e; for plugin in $(PLUGINS); do echo "== $$plugin"; $(BIN)/pytest $$plugin/tests; done
+
+bench: $(INSTALLED) ## Run the benchmarks (BENCH_FLAGS="--quick --json")
+	@set -e; for script in $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py)); do \
+		echo "== $$script"; $(BIN)/python $$script $(BENCH_FLAGS); done
+
+# One lock for every Python and platform. It names no index, so it works with any mirror.
+lock: $(INSTALLED) ## Choose the newest versions anew and write requirements.lock
+	$(BIN)/python -m pip install --quiet --upgrade uv
+	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --python-version 3.11 \
+		--no-header --no-annotate $(foreach name,interlock $(notdir $(PLUGINS)),--no-emit-package $(name)) \
+		--group dev --output-file requirements.lock pyproject.toml $(PLUGINS:%=%/pyproject.toml)
+
+clean: ## Remove all that make and the tools have made, .venv too
+	rm -rf .venv build dist htmlcov .coverage* .hypothesis .import_linter_cache .*_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# The stamp is newer than what it was made from, or the step is run again. Our own packages are
+# installed editable and without isolation: the lock has their build backend, so pip downloads nothing.
+$(INSTALLED): requirements.lock pyproject.toml $(PLUGINS:%=%/pyproject.toml)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Interlock needs Python 3.11 or newer, and $(PYTHON) is not: try make PYTHON=python3.13" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { \
+		echo "$(PYTHON) cannot make a virtual environment: install its venv module (Debian: python3-venv)" >&2; exit 1; }
+	@echo "Making .venv from requirements.lock: once, about a minute"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-index --no-deps --no-build-isolation $(foreach path,. $(PLUGINS),-e $(path))
+	@touch $@

@@ -1,0 +1,50 @@
+"""Interlock stands between an agent's intention and its side effect: it decides, records, and only then lets it run."""
+
+from interlock._call import Call, Identity, Risk, Tool
+from interlock._default import configure, session
+from interlock._governed import governed, tool_of
+from interlock._governor import Governor
+from interlock._scope import current_call
+from interlock._session import Session
+from interlock._ticket import Ticket
+from interlock._verdict import Decision, Opinion, Verdict
+from interlock.errors import (
+    ApprovalNeeded,
+    Denied,
+    InterlockError,
+    Misuse,
+    Refused,
+    Steered,
+    Undecided,
+)
+from interlock.evaluators import Evaluator
+from interlock.hookspecs import hookimpl
+from interlock.policy import Policy
+
+__all__ = [
+    "ApprovalNeeded",
+    "Call",
+    "Decision",
+    "Denied",
+    "Evaluator",
+    "Governor",
+    "Identity",
+    "InterlockError",
+    "Misuse",
+    "Opinion",
+    "Policy",
+    "Refused",
+    "Risk",
+    "Session",
+    "Steered",
+    "Ticket",
+    "Tool",
+    "Undecided",
+    "Verdict",
+    "configure",
+    "current_call",
+    "governed",
+    "hookimpl",
+    "session",
+    "tool_of",
+]

@@ -1,0 +1,138 @@
+"""
+The four shapes of a governed call: function, coroutine, generator, async generator.
+
+Each takes the flow to its `Run`, runs the tool in the tool's own way, and takes the flow on with how that ended. The
+order of steps is the flow's; here is only how each kind of tool runs, and that its own exception passes unmodified.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import anyio
+
+from interlock._drive import Performer, adrive, drive
+from interlock._flow import Ending, govern
+from interlock._scope import Scope, entered
+from interlock.events import Outcome
+
+Arguments: TypeAlias = tuple[Sequence[Any], Mapping[str, Any]]
+
+
+def call_function(
+    performer: Performer, scope: Scope, function: Callable[..., Any], arguments: Arguments
+) -> Any:
+    """Run a plain function. If it returns a coroutine, that is what is run: the effect is in awaiting it."""
+    flow = govern(performer.call)
+    drive(flow, performer)
+    with performer.running(), entered(scope):
+        try:
+            result = function(*arguments[0], **arguments[1])
+        except BaseException as error:
+            drive(flow, performer, _ending(error))
+            raise
+    if asyncio.iscoroutine(result):
+        return _finish_later(performer, scope, flow, result)
+    return drive(flow, performer, Ending(outcome=Outcome.RETURNED, result=result))
+
+
+async def call_coroutine(
+    performer: Performer,
+    scope: Scope,
+    function: Callable[..., Awaitable[Any]],
+    arguments: Arguments,
+) -> Any:
+    """Run a coroutine function."""
+    flow = govern(performer.call)
+    await adrive(flow, performer)
+    with performer.running(), entered(scope):
+        try:
+            result = await function(*arguments[0], **arguments[1])
+        except BaseException as error:
+            await adrive(flow, performer, _ending(error))
+            raise
+    return await adrive(flow, performer, Ending(outcome=Outcome.RETURNED, result=result))
+
+
+def call_generator(
+    performer: Performer,
+    _scope: Scope,
+    function: Callable[..., Generator[Any, Any, Any]],
+    arguments: Arguments,
+) -> Generator[Any, Any, Any]:
+    """
+    Run a generator: admitted at the first item, settled on exhaustion, close or garbage collection.
+
+    It runs in its consumer's context, as generators do, so neither `current_call()` nor its span is set within.
+    """
+    flow = govern(performer.call)
+    drive(flow, performer)
+    with performer.running(attach=False):
+        try:
+            result = yield from function(*arguments[0], **arguments[1])
+        except BaseException as error:
+            drive(flow, performer, _ending(error))
+            raise
+    return drive(flow, performer, Ending(outcome=Outcome.RETURNED, result=result))
+
+
+async def call_async_generator(
+    performer: Performer,
+    _scope: Scope,
+    function: Callable[..., AsyncGenerator[Any, Any]],
+    arguments: Arguments,
+) -> AsyncGenerator[Any, Any]:
+    """Run an async generator: as `call_generator`, awaiting."""
+    flow = govern(performer.call)
+    await adrive(flow, performer)
+    with performer.running(attach=False):
+        inner = function(*arguments[0], **arguments[1])
+        try:
+            item = await anext(inner)
+            while True:
+                try:
+                    sent = yield item
+                except GeneratorExit:
+                    await inner.aclose()
+                    raise
+                except BaseException as error:  # noqa: BLE001 - thrown in by the consumer, for the tool to handle
+                    item = await inner.athrow(error)
+                else:
+                    item = await inner.asend(sent)
+        except StopAsyncIteration:
+            pass
+        except BaseException as error:
+            await adrive(flow, performer, _ending(error))
+            raise
+    await adrive(flow, performer, Ending(outcome=Outcome.RETURNED))
+
+
+async def _finish_later(
+    performer: Performer, scope: Scope, flow: Any, result: Awaitable[Any]
+) -> Any:
+    with entered(scope):
+        try:
+            value = await result
+        except BaseException as error:
+            await adrive(flow, performer, _ending(error))
+            raise
+    return await adrive(flow, performer, Ending(outcome=Outcome.RETURNED, result=value))
+
+
+def _ending(error: BaseException) -> Ending:
+    if isinstance(error, GeneratorExit):
+        outcome = Outcome.ABANDONED
+    elif isinstance(error, (asyncio.CancelledError, KeyboardInterrupt)) or _is_cancellation(error):
+        outcome = Outcome.CANCELLED
+    else:
+        outcome = Outcome.RAISED
+    return Ending(outcome=outcome, error=error)
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    try:
+        return isinstance(error, anyio.get_cancelled_exc_class())
+    except anyio.NoEventLoopError:
+        return False

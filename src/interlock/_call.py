@@ -1,0 +1,180 @@
+"""Tool: what is declared once. Call: one attempt to use it, its arguments bound, copied and frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any, Literal
+
+import msgspec
+from immutabledict import immutabledict
+
+from interlock import _canonical
+from interlock._scale import Scale
+
+CallKind = Literal["tool", "model", "handoff"]
+
+
+class Risk(Scale):
+    """How much harm a call can do: LOW < MEDIUM < HIGH < CRITICAL."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+
+class Tool(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What the host declares of a tool; nothing of it comes from a model.
+
+    Attributes:
+        name: What policies, events and spans call it.
+        kind: `tool`, `model` or `handoff`.
+        resource: The name of the argument that says what the call acts on.
+        cost: The name of the argument that holds the cost in US dollars, or a fixed cost.
+        risk: MEDIUM unless declared: what is not known to be harmless is not called so.
+        labels: Words that rules can match, sorted.
+        capabilities: What the tool is able to do, such as `payments.write`, sorted.
+        secrets: Names of arguments that are never stored or shown.
+    """
+
+    name: str
+    kind: CallKind = "tool"
+    resource: str | None = None
+    cost: str | Decimal | None = None
+    risk: Risk = Risk.MEDIUM
+    labels: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """On whose behalf a session runs. It comes from the host, never from arguments."""
+
+    agent: str
+    user: str | None = None
+    team: str | None = None
+    org: str | None = None
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    One attempted action, complete before anything judges it and never changed afterwards.
+
+    Attributes:
+        id: UUIDv7.
+        tool: The declaration.
+        session_id: The session it is made in.
+        identity: Whose session that is.
+        arguments: By name, defaults included, immutable to any depth; the forms are in `_canonical`'s table.
+        recorded: The arguments as canonical JSON, secrets replaced by ``{"$secret": true}``.
+        digest: SHA-256 over agent, arguments (secrets too), org, session and tool: what a ticket is bound to.
+        resource: What the call acts on, as text; None when the tool declares no resource.
+        cost: In US dollars; None when the tool declares no cost.
+        faults: Why the call cannot be judged, a sentence each. A call with a fault is always denied.
+    """
+
+    id: str
+    tool: Tool
+    session_id: str
+    identity: Identity
+    arguments: Mapping[str, Any]
+    recorded: str
+    digest: str
+    resource: str | None
+    cost: Decimal | None
+    faults: tuple[str, ...] = ()
+
+
+def describe(
+    tool: Tool,
+    arguments: Mapping[str, object],
+    *,
+    call_id: str,
+    session_id: str,
+    identity: Identity,
+) -> tuple[Call, dict[str, Any]]:
+    """
+    Return the call that *arguments* make, and the private copy of them that the tool is to be given.
+
+    Never raises for what the arguments hold: arguments that cannot be copied, digested or priced become
+    `Call.faults`, so that the attempt is refused *and* recorded. The copy is then empty.
+    """
+    faults: list[str] = []
+    copied: dict[str, Any] = {}
+    seen: Mapping[str, Any] = immutabledict()
+    recorded = b"{}"
+    try:
+        isolated = {name: _canonical.isolate(value) for name, value in arguments.items()}
+        recorded = _canonical.canonical(isolated)
+        seen = immutabledict({name: _canonical.view(value) for name, value in isolated.items()})
+        copied = isolated
+    except _canonical.Unrepresentable as error:
+        faults.append(f"the arguments cannot be judged: {error}")
+    except Exception as error:  # noqa: BLE001 - whatever a hostile object does when looked at; its text stays out
+        faults.append(f"the arguments cannot be judged: {type(error).__name__} while reading them")
+    cost: Decimal | None = None
+    try:
+        cost = _cost(tool, seen)
+    except ValueError as error:
+        faults.append(str(error))
+    bound = {
+        "agent": identity.agent,
+        "arguments": _canonical.digest(recorded),
+        "org": identity.org,
+        "session": session_id,
+        "tool": tool.name,
+    }
+    if tool.secrets:
+        recorded = _canonical.encode(
+            {
+                name: {"$secret": True} if name in tool.secrets else _canonical.tree(value)
+                for name, value in copied.items()
+            }
+        )
+    resource = seen.get(tool.resource) if tool.resource is not None else None
+    call = Call(
+        id=call_id,
+        tool=tool,
+        session_id=session_id,
+        identity=identity,
+        arguments=seen,
+        recorded=recorded.decode(),
+        digest=_canonical.digest(_canonical.encode(_canonical.tree(bound))),
+        resource=None if resource is None else str(resource),
+        cost=cost,
+        faults=tuple(faults),
+    )
+    return call, copied
+
+
+def money(value: object) -> Decimal:
+    """
+    Return *value* as an exact amount; a float is taken through its text, so 0.1 is one tenth.
+
+    Raises:
+        ValueError: not an int, float, Decimal or decimal text; not finite; negative.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal, str)):
+        raise ValueError(f"not an amount of money: {type(value).__name__}")  # noqa: TRY004
+    try:
+        amount = value if isinstance(value, Decimal) else Decimal(str(value))
+    except InvalidOperation:
+        raise ValueError("not an amount of money: text that is no number") from None
+    if not amount.is_finite():
+        raise ValueError("not an amount of money: not finite")
+    if amount < 0:
+        raise ValueError("not an amount of money: negative")
+    return amount
+
+
+def _cost(tool: Tool, arguments: Mapping[str, object]) -> Decimal | None:
+    if tool.cost is None or isinstance(tool.cost, Decimal):
+        return tool.cost
+    if tool.cost not in arguments:
+        raise ValueError(f"argument {tool.cost!r}, declared as the cost, is missing")
+    try:
+        return money(arguments[tool.cost])
+    except ValueError as error:
+        raise ValueError(f"argument {tool.cost!r}, declared as the cost, is {error}") from None

@@ -1,0 +1,244 @@
+"""drive() and adrive(): perform the effects of the flow, for sync and for async callers."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, TypeVar
+
+import anyio.from_thread
+import anyio.lowlevel
+import msgspec
+
+from interlock import _flow
+from interlock._call import Call
+from interlock._clock import Clock
+from interlock._flow import Admission, Ending, Flow
+from interlock._plugins import Plugins
+from interlock._telemetry import CallTrace, Telemetry
+from interlock._verdict import Opinion, Verdict
+from interlock.errors import StoreUnavailable
+from interlock.evaluators import Panel
+from interlock.events import Outcome, Recorded
+from interlock.policy import Policy
+from interlock.store import calls
+from interlock.store.engine import Store
+from interlock.store.writer import outcome
+
+_T = TypeVar("_T")
+
+log = logging.getLogger("interlock")
+
+
+class BackgroundLoop:
+    """One event loop in a thread, started when first needed: where sync callers have evaluators asked."""
+
+    def __init__(self) -> None:
+        """Start nothing yet."""
+        self._lock = threading.Lock()
+        self._stack = ExitStack()
+        self._portal: anyio.from_thread.BlockingPortal | None = None
+
+    def call(self, function: Callable[[], Awaitable[_T]]) -> _T:
+        """Run *function* there and return what it returns; it sees the caller's context variables."""
+        with self._lock:
+            if self._portal is None:
+                self._portal = self._stack.enter_context(
+                    anyio.from_thread.start_blocking_portal(name="interlock-evaluators")
+                )
+        return self._portal.call(function)
+
+    def close(self) -> None:
+        """Stop the loop."""
+        with self._lock:
+            self._portal = None
+            self._stack.close()
+
+
+class Judges(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is consulted: a policy, and the evaluators that it names."""
+
+    policy: Policy
+    panel: Panel
+
+
+class Machinery(msgspec.Struct, frozen=True, kw_only=True):
+    """What a governor has for performing effects; without judges nothing governed runs."""
+
+    store: Store
+    judges: Judges | None
+    plugins: Plugins
+    telemetry: Telemetry
+    clock: Clock
+    loop: BackgroundLoop
+
+
+class Performer:
+    """Performs the effects of one call."""
+
+    def __init__(self, machinery: Machinery, judges: Judges, call: Call, session_name: str) -> None:
+        """Stand ready to perform the effects of *call*."""
+        self.call = call
+        self._machinery = machinery
+        self._judges = judges
+        self._trace: CallTrace = machinery.telemetry.trace(call, judges.policy, session_name)
+        self._started_at: float | None = None
+
+    def perform(self, effect: _flow.Effect[Any]) -> Any:
+        """Perform *effect*, blocking until it is done, and return the reply."""
+        match effect:
+            case _flow.Consult():
+                opinions = self._immediate()
+                if self._needs_panel(opinions):
+                    with self._trace.deciding():
+                        opinions += self._machinery.loop.call(self._panel)
+                return tuple(opinions)
+            case _flow.Admit() | _flow.Ask() | _flow.Settle():
+                return self._machinery.store.write(self._transaction(effect))
+            case _:
+                return self._witness(effect)
+
+    async def aperform(self, effect: _flow.Effect[Any]) -> tuple[Any, BaseException | None]:
+        """
+        Perform *effect* and return the reply.
+
+        A transaction is seen through to its end; a cancellation that arrives meanwhile is returned beside the reply.
+        """
+        match effect:
+            case _flow.Consult():
+                opinions = self._immediate()
+                if self._needs_panel(opinions):
+                    with self._trace.deciding():
+                        opinions += await self._panel()
+                return tuple(opinions), None
+            case _flow.Admit() | _flow.Ask() | _flow.Settle():
+                return await outcome(self._machinery.store.submit(self._transaction(effect)))
+            case _:
+                return self._witness(effect), None
+
+    @contextmanager
+    def running(self, *, attach: bool = True) -> Iterator[None]:
+        """Hold the tool's span open while it runs, and take its time; see `CallTrace.running` for *attach*."""
+        self._started_at = self._machinery.clock.monotonic()
+        with self._trace.running(attach=attach):
+            yield
+
+    def _immediate(self) -> list[Opinion]:
+        policy = self._judges.policy.opinion(self.call)
+        return [policy, *self._machinery.plugins.opinions(self.call)]
+
+    def _needs_panel(self, opinions: list[Opinion]) -> bool:
+        # Nothing can loosen a DENY, so nobody else need be asked.
+        denied = any(opinion.verdict is Verdict.DENY for opinion in opinions)
+        return not denied and self._judges.panel.is_needed(self.call)
+
+    async def _panel(self) -> list[Opinion]:
+        return await self._judges.panel.opinions(self.call)
+
+    def _transaction(self, effect: _flow.Admit | _flow.Ask | _flow.Settle) -> Callable[[Any], Any]:
+        call = effect.call
+        digest = self._judges.policy.digest
+        match effect:
+            case _flow.Admit(opinions=opinions, trace=trace):
+                return lambda connection: calls.admit(
+                    connection, call, opinions, policy=digest, trace=trace
+                )
+            case _flow.Ask(opinions=opinions, trace=trace):
+                return lambda connection: calls.ask(
+                    connection, call, opinions, policy=digest, trace=trace
+                )
+            case _flow.Settle(ending=ending, trace=trace):
+                duration_us = self._duration_us()
+                return lambda connection: calls.settle(
+                    connection, call, ending, duration_us=duration_us, trace=trace
+                )
+
+    def _duration_us(self) -> int:
+        if self._started_at is None:
+            return 0
+        return round((self._machinery.clock.monotonic() - self._started_at) * 1_000_000)
+
+    def _witness(self, effect: _flow.Effect[Any]) -> Any:
+        match effect:
+            case _flow.Begin():
+                self._trace.begin()
+                return self._trace.ids
+            case _flow.Observe(fact=Admission() as admission):
+                self._trace.decided(admission)
+                self._machinery.plugins.recorded(admission.recorded)
+            case _flow.Observe(fact=StoreUnavailable() as error) if self._started_at is not None:
+                self._trace.lost(error)
+            case _flow.Observe(fact=BaseException() as error):
+                self._trace.undecided(error)
+            case _flow.Observe(fact=Recorded() as recorded):
+                self._trace.settled(recorded)
+                self._machinery.plugins.recorded(recorded)
+            case _flow.Observe(fact=None):
+                self._trace.settled(None)
+            case _:
+                raise TypeError(f"no such effect: {type(effect).__name__}")
+        return None
+
+
+def drive(flow: Flow, performer: Performer, reply: object = None) -> Any:
+    """
+    Take *flow* on, sending it *reply*, until its tool is to run or it is over.
+
+    Returns:
+        The effect `Run`, to be answered by the next call with the tool's `Ending`; or what the flow returned.
+    """
+    try:
+        effect = flow.send(reply)
+        while not isinstance(effect, _flow.Run):
+            try:
+                reply = performer.perform(effect)
+            except BaseException as error:  # noqa: BLE001 - the flow decides what it means
+                effect = flow.throw(error)
+            else:
+                effect = flow.send(reply)
+    except StopIteration as stop:
+        return stop.value
+    return effect
+
+
+async def adrive(flow: Flow, performer: Performer, reply: object = None) -> Any:
+    """
+    Do as `drive` does, awaiting.
+
+    A cancellation that arrived during a transaction is raised here once the flow has provided for it: instead of
+    running the tool, or instead of the result.
+    """
+    held: BaseException | None = None
+    try:
+        effect = flow.send(reply)
+        while not isinstance(effect, _flow.Run):
+            try:
+                reply, late = await performer.aperform(effect)
+                held = held or late
+            except BaseException as error:  # noqa: BLE001 - the flow decides what it means
+                effect = flow.throw(error)
+            else:
+                effect = flow.send(reply)
+    except StopIteration as stop:
+        if held is not None:
+            raise held from None
+        return stop.value
+    except BaseException:
+        if held is not None:
+            raise held from None
+        raise
+    cancelled = held or await _pending_cancellation()
+    if cancelled is not None:
+        await adrive(flow, performer, Ending(outcome=Outcome.CANCELLED, error=cancelled))
+        raise cancelled
+    return effect
+
+
+async def _pending_cancellation() -> BaseException | None:
+    try:
+        await anyio.lowlevel.checkpoint_if_cancelled()
+    except anyio.get_cancelled_exc_class() as cancellation:
+        return cancellation
+    return None

@@ -1,0 +1,189 @@
+"""
+The flow: the one order of steps of a governed call.
+
+    describe → consult → admit → (ask) → run → settle → observe
+
+The order is the security property, so it is written once, as a generator. It yields effects, plain data that say
+what is to be done next, and is sent what came of each; `_drive` performs them, for sync and for async callers.
+Nothing here does I/O, reads a clock, or knows how an effect is performed. Fed with recorded replies, the flow
+replays a call without a database or a tool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import msgspec
+
+from interlock import errors
+from interlock._call import Call
+from interlock._ticket import Ticket
+from interlock._verdict import Decision, Opinion, Verdict, combine
+from interlock.events import Outcome, Recorded, TraceIds
+
+_T = TypeVar("_T")
+
+
+class Ending(msgspec.Struct, frozen=True, kw_only=True):
+    """How the tool ended: a value, not an exception, since cancellation and failure are outcomes too."""
+
+    outcome: Outcome
+    result: Any = None
+    error: BaseException | None = None
+
+
+class Admission(msgspec.Struct, frozen=True, kw_only=True):
+    """What the admitting transaction decided and wrote: the decision, its ticket if there is one, its event."""
+
+    decision: Decision
+    ticket: Ticket | None
+    recorded: Recorded
+
+
+class Effect(msgspec.Struct, Generic[_T], frozen=True):
+    """Something to be done for `call`; the reply is a `_T`."""
+
+    call: Call
+
+
+class Begin(Effect["TraceIds | None"], frozen=True):
+    """Start to trace the call; reply with the ids of the span that will show the decision."""
+
+
+class Consult(Effect[tuple[Opinion, ...]], frozen=True):
+    """Ask policy, evaluators and plugins, outside any transaction. A failure among them is an opinion, too."""
+
+
+class Admit(Effect[Admission], frozen=True):
+    """Decide and record in one transaction, durable before the reply."""
+
+    opinions: tuple[Opinion, ...]
+    trace: TraceIds | None
+
+
+class Ask(Effect["Admission | Ticket | None"], frozen=True):
+    """Reply with the ticket that stands for this call; where there is none, decide and record as `Admit` does."""
+
+    opinions: tuple[Opinion, ...]
+    trace: TraceIds | None
+
+
+class Run(Effect[Ending], frozen=True):
+    """Run the tool, once."""
+
+
+class Settle(Effect["Recorded | None"], frozen=True):
+    """Record how the call ended, whoever cancels meanwhile. Reply None if it had never been admitted."""
+
+    ending: Ending
+    trace: TraceIds | None
+
+
+class Observe(Effect[None], frozen=True):
+    """Show, after the commit, what was recorded or what could not be. Whatever fails there changes nothing."""
+
+    fact: Admission | Recorded | BaseException | None
+
+
+Flow: TypeAlias = Generator[Effect[Any], Any, Any]
+
+
+def govern(call: Call) -> Flow:
+    """
+    Take *call* from its description to its result.
+
+    Returns:
+        What the caller of the tool is to be given.
+
+    Raises:
+        Refused: recorded; the tool did not run.
+        Undecided: the tool did not run. Nothing was recorded, except by EvaluatorFailed.
+        BaseException: an interruption before the tool ran, itself; recorded if the call had been admitted.
+    """
+    trace = yield from _perform(Begin(call))
+    try:
+        opinions = yield from _perform(Consult(call))
+        admission = yield from _perform(Admit(call, opinions, trace))
+    except GeneratorExit:  # the flow itself was dropped; yielding now would be an error
+        raise
+    except BaseException as error:
+        yield from _perform(Observe(call, error))
+        if not isinstance(error, errors.Undecided):
+            # Interrupted, perhaps between the commit and the reply: an intent that may stand is closed.
+            yield from _settle(call, Ending(outcome=Outcome.CANCELLED, error=error), trace)
+        raise
+    yield from _perform(Observe(call, admission))
+    if not admission.decision.admits:
+        raise refusal(call, admission)
+    ending = yield from _perform(Run(call))
+    yield from _settle(call, ending, trace)
+    return ending.result
+
+
+def preview(call: Call) -> Flow:
+    """
+    Open the ticket that *call* needs, ahead of the call, for frameworks that pause before they invoke a tool.
+
+    Returns:
+        The ticket, pending or already answered, when a human must be asked; else None, and nothing was recorded:
+        any other decision is left to the call itself. An approval is not used up here.
+    """
+    opinions = yield from _perform(Consult(call))
+    if call.faults or combine(opinions).verdict is not Verdict.ASK:
+        return None
+    trace = yield from _perform(Begin(call))
+    asked = yield from _perform(Ask(call, opinions, trace))
+    yield from _perform(Observe(call, asked if isinstance(asked, Admission) else None))
+    return asked.ticket if isinstance(asked, Admission) else asked
+
+
+def refusal(call: Call, admission: Admission) -> errors.Refused | errors.EvaluatorFailed:
+    """Return the exception that says why *call* may not run, and what to do instead."""
+    decision = admission.decision
+    name = call.tool.name
+    if decision.verdict is Verdict.ASK and admission.ticket is not None:
+        who = " or ".join(decision.approvers) or "a human"
+        return errors.ApprovalNeeded(
+            f"{name} needs approval by {who}: {decision.reason}. It did not run; make the same call again once "
+            f"ticket {admission.ticket.id} is approved.",
+            decision=decision,
+            call=call,
+            ticket=admission.ticket,
+        )
+    if decision.verdict is Verdict.STEER:
+        ways = ", ".join(decision.suggestions)
+        told = [decision.guidance, f"Use instead: {ways}." if ways else None]
+        return errors.Steered(
+            " ".join([f"{name} was not run: {decision.reason}.", *(part for part in told if part)]),
+            decision=decision,
+            call=call,
+        )
+    if decision.is_fault:
+        return errors.EvaluatorFailed(
+            f"{name} was not run, because it could not be judged: {decision.reason}. "
+            "Repair what failed; it is in `decision.because`.",
+            decision=decision,
+            call=call,
+        )
+    return errors.Denied(
+        f"{name} is denied: {decision.reason}. Do not retry it.", decision=decision, call=call
+    )
+
+
+def _settle(
+    call: Call, ending: Ending, trace: TraceIds | None
+) -> Generator[Effect[Any], Any, None]:
+    try:
+        recorded = yield from _perform(Settle(call, ending, trace))
+    except errors.StoreUnavailable as lost:
+        # The side effect has happened. An error instead of its result would invite a second one, so the call
+        # stays in doubt, in the store and loudly in the log, and its result is returned.
+        yield from _perform(Observe(call, lost))
+    else:
+        yield from _perform(Observe(call, recorded))
+
+
+def _perform(effect: Effect[_T]) -> Generator[Effect[Any], Any, _T]:
+    reply: _T = yield effect
+    return reply

@@ -1,0 +1,210 @@
+"""Session: one governed run of an agent, as the host holds it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from sqlalchemy import Connection
+
+from interlock import _bodies, _flow, events
+from interlock._call import Identity, Tool, describe
+from interlock._clock import new_id
+from interlock._drive import Machinery, Performer, adrive, drive
+from interlock._scope import Scope, entered
+from interlock._state import SessionState, fold
+from interlock._ticket import Ticket
+from interlock.errors import Misuse, NotConfigured, StoreUnavailable
+from interlock.store import sessions
+from interlock.store.events import whole_history
+from interlock.store.writer import outcome
+
+_T = TypeVar("_T")
+
+log = logging.getLogger("interlock")
+
+
+class Session:
+    """
+    One governed run of an agent. Inside its `with` block, governed functions are judged, recorded and run in it.
+
+    Attributes:
+        name: The host's label.
+        identity: On whose behalf it runs.
+    """
+
+    def __init__(self, machinery: Machinery, name: str, identity: Identity) -> None:
+        """Describe a session of *machinery*'s governor; `with` opens it."""
+        self.name = name
+        self.identity = identity
+        self._machinery = machinery
+        self._id: str | None = None
+        self._attached = ExitStack()
+
+    @property
+    def id(self) -> str:
+        """The session's UUIDv7, from its opening on."""
+        if self._id is None:
+            raise Misuse(f"session {self.name!r} is not open; use `with governor.session(…):`")
+        return self._id
+
+    @contextmanager
+    def attach(self) -> Iterator[Session]:
+        """Make this open session current here too, in a thread or callback that did not inherit it."""
+        _ = self.id
+        with entered(Scope(self)):
+            yield self
+
+    def state(self) -> SessionState:
+        """Return what the session's events add up to now."""
+        return self._machinery.store.read(_folded, self.id)
+
+    def performer(
+        self, tool: Tool, arguments: Mapping[str, object]
+    ) -> tuple[Performer, dict[str, Any]]:
+        """
+        Return what performs the effects of a call, and the arguments to run it with; `@governed` and adapters use it.
+
+        Raises:
+            NotConfigured: the governor has no policy.
+        """
+        judges = self._machinery.judges
+        if judges is None:
+            raise NotConfigured(
+                f"{tool.name} is governed, and its governor has no policy, so it did not run. "
+                'Give it one: Governor(url, policy="policy.yaml").'
+            )
+        call, copied = describe(
+            tool, arguments, call_id=new_id(), session_id=self.id, identity=self.identity
+        )
+        return Performer(self._machinery, judges, call, self.name), copied
+
+    def call(
+        self, tool: Tool, arguments: Mapping[str, object], run: Callable[[dict[str, Any]], _T]
+    ) -> _T:
+        """
+        Take a call that a framework makes through the flow: *run* is given the judged copy of *arguments*.
+
+        A governed function with the same declaration that *run* leads to is not judged again.
+
+        Raises:
+            Refused, Undecided: as a governed function; *run* was not called.
+        """
+        performer, copied = self.performer(tool, arguments)
+        scope = Scope(self, performer.call, [tool])
+        result: _T = _bodies.call_function(performer, scope, run, ((copied,), {}))
+        return result
+
+    async def acall(
+        self,
+        tool: Tool,
+        arguments: Mapping[str, object],
+        run: Callable[[dict[str, Any]], Awaitable[_T]],
+    ) -> _T:
+        """Do as `call` does, awaiting *run*."""
+        performer, copied = self.performer(tool, arguments)
+        scope = Scope(self, performer.call, [tool])
+        result: _T = await _bodies.call_coroutine(performer, scope, run, ((copied,), {}))
+        return result
+
+    def ticket(self, tool: Tool, arguments: Mapping[str, object]) -> Ticket | None:
+        """
+        Return the ticket for a call that a human must approve, opening one if there is none; else None.
+
+        For frameworks that ask ahead of a call whether to pause. Nothing but a new request is recorded, and an
+        approval is not used up: the call itself is judged when it is made.
+        """
+        performer, _ = self.performer(tool, arguments)
+        ticket: Ticket | None = drive(_flow.preview(performer.call), performer)
+        return ticket
+
+    async def aticket(self, tool: Tool, arguments: Mapping[str, object]) -> Ticket | None:
+        """Do as `ticket` does, awaiting."""
+        performer, _ = self.performer(tool, arguments)
+        ticket: Ticket | None = await adrive(_flow.preview(performer.call), performer)
+        return ticket
+
+    def __enter__(self) -> Self:
+        self._opened(self._machinery.store.write(self._open))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self._detach()
+        try:
+            self._show(self._machinery.store.write(self._close(kind)))
+        except StoreUnavailable as lost:
+            self._unclosed(lost, error)
+
+    async def __aenter__(self) -> Self:
+        recorded, cancelled = await outcome(self._machinery.store.submit(self._open))
+        self._opened(recorded)
+        if cancelled is not None:
+            await self.__aexit__(type(cancelled), cancelled, None)
+            raise cancelled
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self._detach()
+        try:
+            recorded, cancelled = await outcome(self._machinery.store.submit(self._close(kind)))
+        except StoreUnavailable as lost:
+            self._unclosed(lost, error)
+        else:
+            self._show(recorded)
+            if cancelled is not None:
+                raise cancelled
+
+    def _open(self, connection: Connection) -> events.Recorded:
+        if self._id is not None:
+            raise Misuse(
+                f"session {self.name!r} was opened before; make another with governor.session(…)"
+            )
+        judges = self._machinery.judges
+        policy = None if judges is None else judges.policy.digest
+        return sessions.open_session(connection, self.name, self.identity, policy=policy)
+
+    def _opened(self, recorded: events.Recorded) -> None:
+        self._id = recorded.session_id
+        self._attached.enter_context(self.attach())
+        self._show(recorded)
+
+    def _close(self, kind: type[BaseException] | None) -> Callable[[Connection], events.Recorded]:
+        return partial(
+            sessions.close_session,
+            session_id=self.id,
+            error_type=kind.__qualname__ if kind else None,
+        )
+
+    def _detach(self) -> None:
+        self._attached.close()
+
+    def _show(self, recorded: events.Recorded) -> None:
+        self._machinery.plugins.recorded(recorded)
+
+    def _unclosed(self, lost: StoreUnavailable, error: BaseException | None) -> None:
+        if error is None:
+            raise lost
+        log.error(
+            "session %s ended with %s and could not be closed: %s",
+            self.id,
+            type(error).__name__,
+            lost,
+        )
+
+
+def _folded(connection: Connection, session_id: str) -> SessionState:
+    return fold(whole_history(connection, session_id))

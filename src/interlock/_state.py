@@ -1,0 +1,101 @@
+"""SessionState: what a session's events add up to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from enum import Enum
+from typing import TypeVar
+
+import msgspec
+from immutabledict import immutabledict
+
+from interlock import events
+from interlock._verdict import Verdict
+
+_K = TypeVar("_K")
+
+
+class SessionStatus(Enum):
+    """OPEN sessions admit calls. COMPLETED: ended well. ABORTED: ended by an exception."""
+
+    OPEN = "open"
+    COMPLETED = "completed"
+    ABORTED = "aborted"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class SessionState(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A session as its events tell it.
+
+    Attributes:
+        head: The number of the last event; 0 before the first.
+        head_hash: That event's hash.
+        status: Whether calls are admitted.
+        verdicts: How many calls got each verdict.
+        running: Calls admitted and not finished, by id, with the tool's name: in doubt once their process is gone.
+        outcomes: How many calls ended in each way.
+        cost_usd: The sum of what finished calls cost.
+        opened: The first event: name, identity, policy.
+        opened_at, closed_at: Aware UTC; None while it has not happened.
+    """
+
+    head: int = 0
+    head_hash: str = events.GENESIS
+    status: SessionStatus = SessionStatus.OPEN
+    verdicts: Mapping[Verdict, int] = immutabledict()
+    running: Mapping[str, str] = immutabledict()
+    outcomes: Mapping[events.Outcome, int] = immutabledict()
+    cost_usd: Decimal = Decimal(0)
+    opened: events.SessionOpened | None = None
+    opened_at: datetime | None = None
+    closed_at: datetime | None = None
+
+
+def fold(history: Iterable[events.Recorded], state: SessionState | None = None) -> SessionState:
+    """
+    Return the state after *history*, which continues *state*.
+
+    Folding a history in parts gives what folding it whole gives. It is not verified here: see `store.verify`.
+    """
+    state = state or SessionState()
+    for recorded in history:
+        state = _after(state, recorded)
+    return state
+
+
+def _after(state: SessionState, recorded: events.Recorded) -> SessionState:
+    state = msgspec.structs.replace(state, head=recorded.seq, head_hash=recorded.hash)
+    match recorded.event:
+        case events.SessionOpened() as opened:
+            return msgspec.structs.replace(state, opened=opened, opened_at=recorded.at)
+        case events.SessionClosed(error_type=error_type):
+            status = SessionStatus.ABORTED if error_type else SessionStatus.COMPLETED
+            return msgspec.structs.replace(state, status=status, closed_at=recorded.at)
+        case events.CallDecided() as decided:
+            running = dict(state.running)
+            if decided.admitted:
+                running[decided.call_id] = decided.tool
+            return msgspec.structs.replace(
+                state,
+                verdicts=_counted(state.verdicts, decided.verdict),
+                running=immutabledict(running),
+            )
+        case events.CallFinished() as finished:
+            running = {key: tool for key, tool in state.running.items() if key != finished.call_id}
+            return msgspec.structs.replace(
+                state,
+                running=immutabledict(running),
+                outcomes=_counted(state.outcomes, finished.outcome),
+                cost_usd=state.cost_usd + (finished.cost_usd or 0),
+            )
+        case events.TicketOpened() | events.TicketResolved():
+            return state
+
+
+def _counted(counts: Mapping[_K, int], key: _K) -> Mapping[_K, int]:
+    return immutabledict({**counts, key: counts.get(key, 0) + 1})

@@ -1,0 +1,165 @@
+"""
+Every exception that Interlock raises.
+
+::
+
+    InterlockError
+    ├── Refused              a decision, not a fault: .decision .call
+    │   ├── Denied
+    │   ├── Steered          .guidance .suggestions
+    │   └── ApprovalNeeded   .ticket
+    ├── Undecided            could not decide, so did not run: .__cause__
+    │   ├── StoreUnavailable
+    │   └── EvaluatorFailed  .decision .call
+    └── Misuse               the programmer's: raised while building where possible
+        ├── NotConfigured
+        ├── PolicyError      .path .line .key         (also a ValueError)
+        ├── PluginError      .plugin .distribution    (also an ImportError)
+        └── Conflict
+
+The second level says whose move is next: the agent's, the operator's, the programmer's. `str()` is one
+sentence with the remedy; the data is in attributes; every error pickles. No message of ours holds the
+value of an argument, so each may be shown to a model and written to a log.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from interlock._call import Call
+    from interlock._ticket import Ticket
+    from interlock._verdict import Decision
+
+_E = TypeVar("_E", bound="InterlockError")
+
+
+class InterlockError(Exception):
+    """The root of every exception that Interlock raises."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exception's own reduction calls the class with `args` alone; ours take keywords too.
+        return (_revive, (type(self), self.args, self.__dict__))
+
+
+def _revive(kind: type[_E], args: tuple[object, ...], state: dict[str, object]) -> _E:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class Refused(InterlockError):
+    """
+    A call that may not run: a decision, recorded, with its reason.
+
+    Attributes:
+        decision: The verdict and the opinions that carry it.
+        call: What was refused.
+    """
+
+    def __init__(self, message: str, *, decision: Decision, call: Call) -> None:
+        super().__init__(message)
+        self.decision = decision
+        self.call = call
+
+
+class Denied(Refused):
+    """The call is forbidden. Making it again will not help."""
+
+
+class Steered(Refused):
+    """The call is forbidden and there is a better way, which the message tells the model."""
+
+    @property
+    def guidance(self) -> str | None:
+        """What to do instead, as the policy's author wrote it."""
+        return self.decision.guidance
+
+    @property
+    def suggestions(self) -> tuple[str, ...]:
+        """Names of tools to use instead, in the order of the policy."""
+        return self.decision.suggestions
+
+
+class ApprovalNeeded(Refused):
+    """
+    A human must say yes first; the same call made after the yes will run.
+
+    Attributes:
+        ticket: The request that was opened, or the one that was already open for this very call.
+    """
+
+    def __init__(self, message: str, *, decision: Decision, call: Call, ticket: Ticket) -> None:
+        super().__init__(message, decision=decision, call=call)
+        self.ticket = ticket
+
+
+class Undecided(InterlockError):
+    """No decision could be made, so the tool did not run. `__cause__` says why."""
+
+
+class StoreUnavailable(Undecided):
+    """The store did not answer or did not commit. Nothing was admitted; the call may be made again."""
+
+
+class EvaluatorFailed(Undecided):
+    """
+    Nothing but faults stands against the call: an evaluator or plugin raised, timed out or answered nonsense.
+
+    Attributes:
+        decision: The DENY that was recorded, with one opinion for each fault.
+        call: What did not run.
+    """
+
+    def __init__(self, message: str, *, decision: Decision, call: Call) -> None:
+        super().__init__(message)
+        self.decision = decision
+        self.call = call
+
+
+class Misuse(InterlockError):
+    """The program or its configuration is wrong; the message says what to change."""
+
+
+class NotConfigured(Misuse):
+    """There is no governor, no session or no policy where a governed call was made. The tool did not run."""
+
+
+class PolicyError(Misuse, ValueError):
+    """
+    A policy cannot be used.
+
+    Attributes:
+        path: The file, or None when the policy was given as text or data.
+        line: The line in that text, from 1; None when the policy was given as data.
+        key: The path of the offending key, such as `rules.2.when.all.0`; empty for the whole document.
+    """
+
+    def __init__(
+        self, message: str, *, path: str | None = None, line: int | None = None, key: str = ""
+    ) -> None:
+        place = ":".join(str(part) for part in (path or "policy", line) if part is not None)
+        super().__init__(f"{place}: {key + ': ' if key else ''}{message}")
+        self.path = path
+        self.line = line
+        self.key = key
+
+
+class PluginError(Misuse, ImportError):
+    """
+    A plugin or evaluator that was asked for is missing, ambiguous, malformed or does not import.
+
+    Attributes:
+        plugin: Its name.
+        distribution: The installed distribution that provides it, with its version; None when unknown.
+    """
+
+    def __init__(self, message: str, *, plugin: str, distribution: str | None = None) -> None:
+        super().__init__(message)
+        self.plugin = plugin
+        self.distribution = distribution
+
+
+class Conflict(Misuse):
+    """The operation contradicts what is already recorded; nothing was written."""

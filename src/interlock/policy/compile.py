@@ -1,0 +1,151 @@
+"""Policy: a document made ready to judge calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from interlock import _canonical
+from interlock._call import Call
+from interlock._verdict import Opinion, Verdict
+from interlock.errors import PolicyError
+from interlock.policy.conditions import Fault, Predicate
+from interlock.policy.document import (
+    EvaluatorDocument,
+    PolicyDocument,
+    RuleDocument,
+    parse_data,
+    parse_text,
+)
+
+
+class _Rule(msgspec.Struct, frozen=True):
+    id: str
+    when: Predicate | None
+    opinion: Opinion
+
+
+class Policy:
+    """
+    A policy: immutable, and identified by the digest of what it says.
+
+    Attributes:
+        document: What was parsed.
+        text: The document as canonical JSON, defaults left out: what is stored.
+        digest: SHA-256 of `text`. Comments, order of keys and file layout do not change it.
+    """
+
+    def __init__(self, document: PolicyDocument) -> None:
+        self.document = document
+        plain = document.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        self.text = _canonical.canonical(plain).decode()
+        self.digest = _canonical.digest(self.text.encode())
+        author = f"policy:{document.name}"
+        self._rules = tuple((rule.tools, _compile(rule, author)) for rule in document.rules)
+        self._default = Opinion(
+            verdict=Verdict(document.default),
+            reason=f"no rule matches, and the policy's default is {document.default}",
+            author=author,
+        )
+        # Which rules name a tool is settled when its name is first seen, so a decision does not slow down with
+        # the number of rules for other tools. Bounded, because names may come from outside.
+        self._candidates = lru_cache(maxsize=4096)(self._find_candidates)
+        self.evaluators_for = lru_cache(maxsize=4096)(self._find_evaluators)
+
+    @classmethod
+    def parse(cls, text: str, *, path: str | None = None) -> Policy:
+        """
+        Return the policy in *text*, YAML or JSON; *path* is what errors call it.
+
+        Raises:
+            PolicyError: with line and key.
+        """
+        return cls(parse_text(text, path=path))
+
+    @classmethod
+    def build(cls, data: Mapping[str, Any]) -> Policy:
+        """
+        Return the policy that *data* describes, with the same keys as a file.
+
+        Raises:
+            PolicyError: with the key.
+        """
+        return cls(parse_data(data))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Policy:
+        """
+        Return the policy in the file *path*.
+
+        Raises:
+            PolicyError: the file cannot be read as UTF-8 text, or what it says is wrong.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+            raise PolicyError(f"cannot be read: {reason}", path=str(path)) from error
+        return cls.parse(text, path=str(path))
+
+    @property
+    def name(self) -> str:
+        """The policy's name."""
+        return self.document.name
+
+    def opinion(self, call: Call) -> Opinion:
+        """
+        Return what the policy says of *call*: its first matching rule, else its default.
+
+        A rule whose condition cannot be told stops the search with a DENY that names rule and cause: which rule
+        would have spoken is not known.
+        """
+        for rule in self._candidates(call.tool.name):
+            answer = True if rule.when is None else rule.when(call)
+            if isinstance(answer, Fault):
+                return Opinion(
+                    verdict=Verdict.DENY,
+                    reason=f"rule {rule.id} cannot be applied: {answer.reason}",
+                    author=rule.opinion.author,
+                    rule=rule.id,
+                )
+            if answer:
+                return rule.opinion
+        return self._default
+
+    def _find_candidates(self, tool: str) -> tuple[_Rule, ...]:
+        found = []
+        for patterns, rule in self._rules:
+            if _matches(patterns, tool):
+                found.append(rule)
+                if rule.when is None:  # it always matches: nothing after it can speak
+                    break
+        return tuple(found)
+
+    def _find_evaluators(self, tool: str) -> tuple[EvaluatorDocument, ...]:
+        return tuple(item for item in self.document.evaluators if _matches(item.tools, tool))
+
+    def __repr__(self) -> str:
+        return f"<Policy {self.name!r} {self.digest[:12]}, {len(self._rules)} rules>"
+
+
+def _compile(rule: RuleDocument, author: str) -> _Rule:
+    opinion = Opinion(
+        verdict=Verdict(rule.verdict),
+        reason=rule.reason or f"rule {rule.id} says {rule.verdict}",
+        author=author,
+        rule=rule.id,
+        guidance=rule.guidance,
+        suggestions=rule.suggest,
+        approvers=rule.approvers,
+        expires=rule.expires,
+    )
+    return _Rule(rule.id, rule.when.predicate() if rule.when else None, opinion)
+
+
+def _matches(patterns: tuple[str, ...], name: str) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)

@@ -1,0 +1,244 @@
+"""
+The document: what a policy file may say, parsed with pydantic, every error located by file, line and key.
+
+Nothing is ignored: an unknown key, a repeated key or a wrong type is an error, because a rule that is silently
+not understood is a rule that silently does not protect.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from interlock.errors import PolicyError
+from interlock.policy.conditions import MAX_DEPTH, Condition, depth_of
+
+MAX_CHARACTERS = 4 * 1024 * 1024
+"""Text longer than this is refused before it is parsed."""
+
+MAX_NODES = 1_000_000
+"""Keys and values, aliases counted each time they are used, beyond which a policy is refused."""
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def _duration(value: object) -> object:
+    found = re.fullmatch(r"(\d{1,9})([smhd])", value) if isinstance(value, str) else None
+    if isinstance(value, timedelta):
+        return value
+    if found is None:
+        raise ValueError("write a number and a unit: 90s, 15m, 1h or 7d")
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_duration, json_schema_input_type=str),
+    PlainSerializer(lambda value: f"{int(value.total_seconds())}s", return_type=str),
+    Field(gt=timedelta(0)),
+]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RuleDocument(_Strict):
+    """
+    One rule. It matches when one of `tools` and the whole of `when` match; the first rule that matches speaks.
+
+    `guidance` and `suggest` go with `steer`; `approvers` and `expires` go with `ask`.
+    """
+
+    id: Name
+    tools: tuple[Name, ...] = Field(min_length=1)
+    when: Condition | None = None
+    verdict: Literal["allow", "ask", "steer", "deny"]
+    reason: str | None = None
+    guidance: str | None = None
+    suggest: tuple[Name, ...] = ()
+    approvers: tuple[Name, ...] = ()
+    expires: Duration | None = None
+
+    @model_validator(mode="after")
+    def _is_sound(self) -> RuleDocument:
+        for verdict, keys in {
+            "steer": ("guidance", "suggest"),
+            "ask": ("approvers", "expires"),
+        }.items():
+            for key in keys:
+                if key in self.model_fields_set and self.verdict != verdict:
+                    raise ValueError(f"{key!r} goes with verdict {verdict!r}, not {self.verdict!r}")
+        if self.when is not None and depth_of(self.when) > MAX_DEPTH:
+            raise ValueError(f"the condition is nested deeper than {MAX_DEPTH} levels")
+        if self.verdict == "steer" and not (self.guidance or self.suggest):
+            raise ValueError(
+                "verdict 'steer' needs 'guidance' or 'suggest': where should the model go?"
+            )
+        return self
+
+
+class EvaluatorDocument(_Strict):
+    """An evaluator by name, the tools it judges, and its configuration."""
+
+    use: Name
+    tools: tuple[Name, ...] = ("*",)
+    timeout: Duration = timedelta(seconds=2)
+    with_: Mapping[str, Any] = Field(default_factory=dict, alias="with")
+
+
+class PolicyDocument(_Strict):
+    """
+    A whole policy. `version` is that of the language.
+
+    What no rule matches gets `default`, and leaving that out means deny.
+    """
+
+    version: Literal[1]
+    name: Name
+    default: Literal["allow", "ask", "deny"] = "deny"
+    rules: tuple[RuleDocument, ...] = ()
+    evaluators: tuple[EvaluatorDocument, ...] = ()
+
+    @model_validator(mode="after")
+    def _ids_are_unique(self) -> PolicyDocument:
+        ids = [rule.id for rule in self.rules]
+        if repeated := sorted({name for name in ids if ids.count(name) > 1}):
+            raise ValueError(f"rule ids must be unique; repeated: {', '.join(repeated)}")
+        return self
+
+
+def parse_text(text: str, *, path: str | None = None) -> PolicyDocument:
+    """
+    Return the document in *text*, YAML 1.2 (of which JSON is a part).
+
+    Raises:
+        PolicyError: with the line and the key of the first error, and how many there are.
+    """
+    if len(text) > MAX_CHARACTERS:
+        raise PolicyError(f"longer than {MAX_CHARACTERS} characters", path=path)
+    reader = YAML(typ="rt")
+    reader.allow_duplicate_keys = False
+    try:
+        data = reader.load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problem = (error.problem or "not YAML").strip().splitlines()[0]
+        raise PolicyError(problem, path=path, line=mark.line + 1 if mark else None) from None
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise PolicyError(f"not YAML: {str(error).splitlines()[0]}", path=path) from None
+    return parse_data(data, path=path)
+
+
+def parse_data(data: object, *, path: str | None = None) -> PolicyDocument:
+    """
+    Return the document that *data* holds: what a YAML or JSON reader returns, or the same built in Python.
+
+    Raises:
+        PolicyError: as `parse_text`; with a line where *data* remembers lines.
+    """
+    if not isinstance(data, Mapping):
+        raise PolicyError(
+            "a policy is a mapping with at least 'version: 1' and 'name'; "
+            f"this is {'empty' if data is None else type(data).__name__}",
+            path=path,
+        )
+    try:
+        return PolicyDocument.model_validate(_plain(data, [0]))
+    except ValidationError as error:
+        located: dict[tuple[int | str, ...], list[str]] = {}
+        for problem in error.errors(include_url=False):
+            keys = _written(data, problem["loc"], missing=problem["type"] == "missing")
+            located.setdefault(keys, []).append(_sentence(problem))
+        keys, sentences = next(iter(located.items()))
+        more = f" (and {len(located) - 1} more)" if len(located) > 1 else ""
+        raise PolicyError(
+            ", or ".join(sentences) + more,
+            path=path,
+            line=_line(data, keys),
+            key=".".join(map(str, keys)),
+        ) from None
+    except (RecursionError, OverflowError):
+        raise PolicyError("nested too deeply or repeated too often", path=path) from None
+
+
+def _plain(data: object, seen: list[int]) -> object:
+    """The same without the reader's own types, aliases written out; OverflowError when there is too much."""
+    seen[0] += 1
+    if seen[0] > MAX_NODES:
+        raise OverflowError
+    match data:
+        case Mapping():
+            return {_plain(key, seen): _plain(value, seen) for key, value in data.items()}
+        case list() | tuple():
+            return [_plain(item, seen) for item in data]
+        case str():
+            return str(data)
+        case bool():
+            return data
+        case int():
+            return int(data)
+        case float():
+            return float(data)
+        case _:
+            return data
+
+
+def _written(data: Any, location: tuple[int | str, ...], *, missing: bool) -> tuple[int | str, ...]:
+    """The part of pydantic's *location* that the file knows: it names members of unions, too."""
+    keys: list[int | str] = []
+    for number, part in enumerate(location):
+        try:
+            data = data[part]
+        except (KeyError, IndexError, TypeError):
+            if not (missing and number == len(location) - 1):
+                continue
+        keys.append(part)
+    return tuple(keys)
+
+
+def _sentence(problem: Any) -> str:
+    match problem["type"]:
+        case "extra_forbidden":
+            return "unknown key; check its spelling and its place"
+        case "missing":
+            return "this key is missing"
+        case "value_error":
+            return str(problem["msg"]).removeprefix("Value error, ")
+        case _:
+            return (
+                str(problem["msg"]).replace("Input should", "this should").replace("tuple", "list")
+            )
+
+
+def _line(data: object, keys: tuple[int | str, ...]) -> int | None:
+    """The line of the deepest part of *keys* that is written in the text, from 1."""
+    line: int | None = None
+    for key in keys:
+        if not isinstance(data, (CommentedMap, CommentedSeq)):
+            break
+        try:
+            row = data.lc.key(key)[0] if isinstance(data, CommentedMap) else data.lc.item(key)[0]
+            data = data[key]
+        except (KeyError, IndexError, TypeError, AttributeError):
+            break
+        line = row + 1
+    if line is None and isinstance(data, CommentedMap):
+        line = data.lc.line + 1
+    return line

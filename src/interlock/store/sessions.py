@@ -1,0 +1,129 @@
+"""Operations on sessions: open, close, look up."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, insert, select, update
+
+from interlock import events
+from interlock._call import Identity
+from interlock._clock import new_id
+from interlock._state import SessionStatus
+from interlock.errors import Conflict
+from interlock.store import tables
+from interlock.store.events import append, lock
+from interlock.store.time import now
+
+
+class SessionRow(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A session as its row says.
+
+    Attributes:
+        id: UUIDv7.
+        name: The host's label; need not be unique.
+        identity: On whose behalf it runs.
+        status: Whether calls are admitted.
+        policy: The digest of the policy it was opened under; None without one.
+        head, head_hash: The last event's number and hash.
+        opened_at, closed_at: Aware UTC; `closed_at` is None while it is open.
+    """
+
+    id: str
+    name: str
+    identity: Identity
+    status: SessionStatus
+    policy: str | None
+    head: int
+    head_hash: str
+    opened_at: datetime
+    closed_at: datetime | None
+
+
+def open_session(
+    connection: Connection, name: str, identity: Identity, *, policy: str | None
+) -> events.Recorded:
+    """Open a session and return its first event; *policy* is the digest of a stored policy, or None."""
+    session_id, at = new_id(), now(connection)
+    connection.execute(
+        insert(tables.sessions).values(
+            id=session_id,
+            name=name,
+            **msgspec.structs.asdict(identity),
+            status=SessionStatus.OPEN.value,
+            policy=policy,
+            head=0,
+            head_hash=events.GENESIS,
+            opened_at=at,
+        )
+    )
+    opened = events.SessionOpened(name=name, **msgspec.structs.asdict(identity), policy=policy)
+    return append(connection, lock(connection, session_id), [opened], at=at)[0]
+
+
+def close_session(
+    connection: Connection, session_id: str, *, error_type: str | None = None
+) -> events.Recorded:
+    """
+    Close a session: completed, or aborted when *error_type* names what ended it. No call is admitted afterwards.
+
+    Raises:
+        Conflict: there is no such session, or it is closed.
+    """
+    status = SessionStatus.ABORTED if error_type else SessionStatus.COMPLETED
+    at = now(connection)
+    closed = connection.execute(
+        update(tables.sessions)
+        .where(
+            tables.sessions.c.id == session_id, tables.sessions.c.status == SessionStatus.OPEN.value
+        )
+        .values(status=status.value, closed_at=at)
+    )
+    if closed.rowcount != 1:
+        raise Conflict(f"session {session_id} is not open, so it cannot be closed")
+    closed_event = events.SessionClosed(error_type=error_type)
+    return append(connection, lock(connection, session_id), [closed_event], at=at)[0]
+
+
+def get(connection: Connection, session_id: str) -> SessionRow:
+    """
+    Return one session.
+
+    Raises:
+        Conflict: there is none with this id.
+    """
+    row = connection.execute(
+        select(tables.sessions).where(tables.sessions.c.id == session_id)
+    ).one_or_none()
+    if row is None:
+        raise Conflict(
+            f"there is no session {session_id}; `interlock sessions` lists those that are"
+        )
+    return _from_row(row)
+
+
+def newest(
+    connection: Connection, *, before: str | None = None, limit: int = 50
+) -> list[SessionRow]:
+    """Return up to *limit* sessions, newest first, older than the session whose id is *before*."""
+    query = select(tables.sessions).order_by(tables.sessions.c.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(tables.sessions.c.id < before)
+    return [_from_row(row) for row in connection.execute(query)]
+
+
+def _from_row(row: Row[Any]) -> SessionRow:
+    return SessionRow(
+        id=row.id,
+        name=row.name,
+        identity=Identity(agent=row.agent, user=row.user, team=row.team, org=row.org),
+        status=SessionStatus(row.status),
+        policy=row.policy,
+        head=row.head,
+        head_hash=row.head_hash,
+        opened_at=row.opened_at,
+        closed_at=row.closed_at,
+    )

@@ -1,0 +1,198 @@
+"""Operations on tickets: open, approve, deny, claim, look up."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
+
+from interlock import events
+from interlock._call import Call
+from interlock._clock import new_id
+from interlock._state import SessionStatus
+from interlock._ticket import Ticket, TicketState
+from interlock._verdict import Decision
+from interlock.errors import Conflict
+from interlock.store import tables
+from interlock.store.events import append, lock
+from interlock.store.time import now
+
+LIFETIME = timedelta(hours=1)
+"""How long a ticket stays open when the policy does not say."""
+
+
+_STANDING = (
+    select(tables.tickets)
+    .where(
+        tables.tickets.c.session_id == bindparam("session"),
+        tables.tickets.c.digest == bindparam("digest"),
+    )
+    .order_by(tables.tickets.c.id.desc())
+    .limit(1)
+)
+
+
+def approve(
+    connection: Connection, ticket_id: str, *, by: str, comment: str | None = None
+) -> events.Recorded:
+    """
+    Say yes: the call that the ticket is bound to may run, once, until the ticket expires.
+
+    Args:
+        connection: A transaction on the store.
+        ticket_id: The ticket.
+        by: Who says so, as the host has authenticated them.
+        comment: For the record.
+
+    Raises:
+        Conflict: there is no such ticket; it is answered or expired; its session is closed; *by* is who requested it.
+    """
+    return _resolve(connection, ticket_id, TicketState.APPROVED, by, comment)
+
+
+def deny(
+    connection: Connection, ticket_id: str, *, by: str, comment: str | None = None
+) -> events.Recorded:
+    """
+    Say no: the call is denied for the rest of its session, with *comment* as the reason that the model reads.
+
+    Raises:
+        Conflict: as `approve`, but the requester may take the request back.
+    """
+    return _resolve(connection, ticket_id, TicketState.DENIED, by, comment)
+
+
+def get(connection: Connection, ticket_id: str) -> Ticket:
+    """
+    Return one ticket.
+
+    Raises:
+        Conflict: there is none with this id.
+    """
+    row = connection.execute(
+        select(tables.tickets).where(tables.tickets.c.id == ticket_id)
+    ).one_or_none()
+    if row is None:
+        raise Conflict(
+            f"there is no ticket {ticket_id}; `interlock approvals list` shows those that are"
+        )
+    return _from_row(row)
+
+
+def pending(connection: Connection, *, after: str | None = None, limit: int = 50) -> list[Ticket]:
+    """Return up to *limit* tickets that can be answered now, oldest first, younger than the ticket *after*."""
+    query = (
+        select(tables.tickets)
+        .where(
+            tables.tickets.c.state == TicketState.PENDING.value,
+            tables.tickets.c.expires_at > now(connection),
+        )
+        .order_by(tables.tickets.c.id)
+        .limit(limit)
+    )
+    if after is not None:
+        query = query.where(tables.tickets.c.id > after)
+    return [_from_row(row) for row in connection.execute(query)]
+
+
+def standing(connection: Connection, call: Call, *, at: datetime) -> Ticket | None:
+    """
+    Return the ticket that answers for *call* at that instant: the newest with its digest in its session.
+
+    One that was claimed, or that expired without a no, answers for nothing any more.
+    """
+    row = connection.execute(
+        _STANDING, {"session": call.session_id, "digest": call.digest}
+    ).one_or_none()
+    if row is None:
+        return None
+    ticket = _from_row(row)
+    if ticket.state is TicketState.DENIED:
+        return ticket
+    lives = ticket.state is not TicketState.CLAIMED and at < ticket.expires_at
+    return ticket if lives else None
+
+
+def open_ticket(connection: Connection, call: Call, decision: Decision, *, at: datetime) -> Ticket:
+    """Write a new ticket for *call*, opened *at*, and return it. The event is the caller's to append."""
+    ticket = Ticket(
+        id=new_id(),
+        session_id=call.session_id,
+        call_id=call.id,
+        tool=call.tool.name,
+        digest=call.digest,
+        arguments=call.recorded,
+        reason=decision.reason,
+        approvers=decision.approvers,
+        requested_by=tuple(name for name in (call.identity.agent, call.identity.user) if name),
+        state=TicketState.PENDING,
+        opened_at=at,
+        expires_at=at + (decision.expires or LIFETIME),
+    )
+    row = msgspec.structs.asdict(ticket)
+    for name in ("approvers", "requested_by"):
+        row[name] = msgspec.json.encode(row[name]).decode()
+    row["state"] = ticket.state.value
+    connection.execute(insert(tables.tickets).values(row))
+    return ticket
+
+
+def claim(connection: Connection, ticket: Ticket, *, at: datetime) -> bool:
+    """Use up an approved ticket; False when somebody else did, or when it has expired *at* that instant."""
+    claimed = connection.execute(
+        update(tables.tickets)
+        .where(
+            tables.tickets.c.id == ticket.id,
+            tables.tickets.c.state == TicketState.APPROVED.value,
+            tables.tickets.c.expires_at > at,
+        )
+        .values(state=TicketState.CLAIMED.value)
+    )
+    return claimed.rowcount == 1
+
+
+def _resolve(
+    connection: Connection, ticket_id: str, state: TicketState, by: str, comment: str | None
+) -> events.Recorded:
+    if not by.strip():
+        raise Conflict("an answer needs a name: who approves or denies?")
+    ticket = get(connection, ticket_id)
+    if state is TicketState.APPROVED and by in ticket.requested_by:
+        raise Conflict(
+            f"{by} requested ticket {ticket_id} and cannot approve it; somebody else must"
+        )
+    head = lock(connection, ticket.session_id)
+    if head.status is not SessionStatus.OPEN:
+        raise Conflict(
+            f"the session of ticket {ticket_id} is {head.status}; nothing waits for an answer"
+        )
+    at = now(connection)
+    answered = connection.execute(
+        update(tables.tickets)
+        .where(
+            tables.tickets.c.id == ticket_id,
+            tables.tickets.c.state == TicketState.PENDING.value,
+            tables.tickets.c.expires_at > at,
+        )
+        .values(state=state.value, decided_by=by, decided_at=at, comment=comment)
+    )
+    if answered.rowcount != 1:
+        found = get(connection, ticket_id)
+        why = (
+            "has expired"
+            if found.state is TicketState.PENDING
+            else f"is already {found.state}, by {found.decided_by}"
+        )
+        raise Conflict(f"ticket {ticket_id} {why}")
+    resolved = events.TicketResolved(ticket_id=ticket_id, state=state, by=by, comment=comment)
+    return append(connection, head, [resolved], at=at)[0]
+
+
+def _from_row(row: Row[Any]) -> Ticket:
+    fields: dict[str, Any] = dict(row._mapping)  # noqa: SLF001 - the documented way to a mapping
+    for name in ("approvers", "requested_by"):
+        fields[name] = tuple(msgspec.json.decode(fields[name]))
+    fields["state"] = TicketState(fields["state"])
+    return Ticket(**fields)

@@ -1,0 +1,98 @@
+"""The shape of the code: what may import what, and what an import may cost."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# Frameworks, drivers, servers, and what only the command line needs: whoever wants one imports it.
+OPTIONAL = {
+    "agents",
+    "aiosqlite",
+    "alembic",
+    "anthropic",
+    "asyncpg",
+    "claude_agent_sdk",
+    "google.adk",
+    "httpx",
+    "langchain_core",
+    "mcp",
+    "openai",
+    "opentelemetry.exporter",
+    "opentelemetry.sdk",
+    "psycopg",
+    "psycopg2",
+    "pydantic_ai",
+    "pytest",
+    "requests",
+    "rich",
+    "starlette",
+    "trio",
+    "typer",
+    "uvicorn",
+}
+
+# Code that is written as a user's is: it has only what users have.
+OUTSIDE = sorted([*ROOT.glob("plugins/*/src/**/*.py"), *ROOT.glob("examples/**/*.py")])
+
+_PRIVATE = re.compile(r"\._(?!_)")
+
+
+def test_imports_run_one_way() -> None:
+    """Broken if a layer imports one above it, modules import in a circle, or the core does I/O."""
+    lint = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert lint.returncode == 0, lint.stdout + lint.stderr
+
+
+def test_import_brings_no_framework() -> None:
+    """Broken if `import interlock` makes everyone load what only some of them use."""
+    script = (
+        "import json, sys; before = set(sys.modules); import interlock; "
+        "print(json.dumps(sorted(set(sys.modules) - before)))"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    modules = json.loads(loaded.stdout)
+    assert sorted(OPTIONAL.intersection(_with_parents(modules))) == []
+
+
+def _with_parents(modules: list[str]) -> Iterator[str]:
+    for module in modules:
+        parts = module.split(".")
+        yield from (".".join(parts[: end + 1]) for end in range(len(parts)))
+
+
+@pytest.mark.parametrize("path", OUTSIDE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_outsiders_use_public_names_only(path: Path) -> None:
+    """Broken if a plugin or an example needs what users are not promised."""
+    private = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for line, name in _imports(ast.parse(path.read_text("utf-8")))
+        if name.startswith("interlock.") and _PRIVATE.search(name)
+    ]
+    assert private == []
+
+
+def _imports(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
