@@ -23,7 +23,7 @@ class Verdict(Scale):
     DENY = "deny"
 
 
-class Opinion(msgspec.Struct, frozen=True, kw_only=True):
+class Opinion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
     What one rule, evaluator or plugin thinks of a call.
 

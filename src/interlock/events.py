@@ -35,7 +35,7 @@ class Outcome(Enum):
         return self.value
 
 
-class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
+class _Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
     version: ClassVar[int] = 1
 
 
@@ -55,6 +55,7 @@ class CallDecided(_Event, frozen=True, kw_only=True, tag="call_decided"):
     A call met its opinions. `admitted` says whether it was let through: it is then the intent to run it.
 
     `arguments` is the canonical JSON of what was judged, declared secrets masked; `cost_usd` is what was declared.
+    Of the `opinions`, those with this very `verdict` carry it.
     """
 
     call_id: str
@@ -68,7 +69,6 @@ class CallDecided(_Event, frozen=True, kw_only=True, tag="call_decided"):
     verdict: Verdict
     admitted: bool
     reason: str
-    because: tuple[Opinion, ...]
     opinions: tuple[Opinion, ...]
     policy: str
     ticket_id: str | None = None

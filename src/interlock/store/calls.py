@@ -162,7 +162,6 @@ def _admit(
         verdict=decision.verdict,
         admitted=decision.admits,
         reason=decision.reason,
-        because=decision.because,
         opinions=decision.opinions,
         policy=policy,
         ticket_id=ticket.id if ticket else None,

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool, StaticPool
 
@@ -62,7 +62,8 @@ class Store:
             turnstile=nullcontext() if self._in_memory else turnstile(Path(str(self.url.database))),
             translate=self._unavailable,
         )
-        self.write(metadata.create_all)
+        if not self.read(_is_complete):
+            self.write(metadata.create_all)
 
     def write(
         self,
@@ -121,6 +122,10 @@ class Store:
             f"the store {self.url.render_as_string()} cannot be used: {reason}. Nothing was written. "
             "Check that its directory exists, is writable and has space, and that nothing else holds its lock."
         )
+
+
+def _is_complete(connection: Connection) -> bool:
+    return set(metadata.tables) <= set(inspect(connection).get_table_names())
 
 
 def _call(

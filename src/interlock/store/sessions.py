@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from interlock import events
 from interlock._call import Identity
@@ -113,6 +113,11 @@ def newest(
     if before is not None:
         query = query.where(tables.sessions.c.id < before)
     return [_from_row(row) for row in connection.execute(query)]
+
+
+def count(connection: Connection) -> int:
+    """Return how many sessions there are."""
+    return connection.execute(select(func.count()).select_from(tables.sessions)).scalar_one()
 
 
 def _from_row(row: Row[Any]) -> SessionRow:

@@ -1,0 +1,40 @@
+"""
+The command line: `interlock …`.
+
+Pretty for people; `--json` prints one JSON object a line, for programs. Exit codes: 0, all is well; 1, the command
+worked and what it found is not well; 2, it could not be done, and standard error says why and what to do.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from interlock.cli import approvals, history, policy
+from interlock.errors import InterlockError
+
+app = typer.Typer(
+    name="interlock",
+    help="Look into the books of Interlock, and answer what it asks.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(history.sessions)
+app.command()(history.events)
+app.command()(history.verify)
+app.add_typer(approvals.app, name="approvals")
+app.add_typer(policy.app, name="policy")
+
+
+def main() -> None:
+    """Run the command line, and exit with its code."""
+    try:
+        app()
+    except InterlockError as error:
+        sys.stderr.write(f"interlock: {error}\n")
+        sys.exit(2)
+    except BrokenPipeError:  # `interlock events … | head`
+        sys.stderr.close()
+        sys.exit(1)

@@ -1,0 +1,168 @@
+"""`interlock sessions`, `events` and `verify`: what happened, and whether the record of it is sound."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.text import Text
+
+from interlock import Governor
+from interlock import events as kinds
+from interlock.cli.output import (
+    DEFAULT,
+    STYLES,
+    Database,
+    Json,
+    arguments,
+    instant,
+    opened,
+    print_json,
+    safe,
+    show,
+    table,
+)
+from interlock.store import events as history
+from interlock.store import sessions as stored
+from interlock.store.verify import Report
+
+
+def sessions(
+    db: Database = DEFAULT,
+    *,
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
+    json: Json = False,
+) -> None:
+    """List the newest sessions."""
+    with opened(db) as governor:
+        rows = governor.read(stored.newest, limit=limit)
+    if json:
+        return print_json(rows)
+    listed = table("session", "opened", "status", "events", "agent", "name")
+    for row in rows:
+        listed.add_row(
+            row.id,
+            instant(row.opened_at),
+            str(row.status),
+            str(row.head),
+            safe(row.identity.agent),
+            safe(row.name),
+        )
+    return show(listed if rows else Text("There are no sessions yet.", style="dim"))
+
+
+def events(
+    session: Annotated[str, typer.Argument(help="The session's id.")],
+    db: Database = DEFAULT,
+    *,
+    json: Json = False,
+) -> None:
+    """Show every event of a session, in order."""
+    with opened(db) as governor:
+        row = governor.read(stored.get, session)
+        if json:
+            return print_json(_as_json(recorded) for recorded in _whole(governor, session))
+        opened_at = f"{instant(row.opened_at)}: {row.status}"
+        show(safe(f"session {row.name} of agent {row.identity.agent}, {opened_at}"))
+        listed = table("seq", "time", "event", "what")
+        for recorded in _whole(governor, session):
+            at = f"{recorded.at:%H:%M:%S.%f}"[:-3]
+            kind = recorded.kind.replace("_", " ")
+            listed.add_row(str(recorded.seq), at, kind, _told(recorded.event))
+        return show(listed)
+
+
+def verify(db: Database = DEFAULT, *, json: Json = False) -> None:
+    """Recompute every session from its events; exit with 1 if anything disagrees."""
+    problems = 0
+    reports: list[Report] = []
+    with opened(db) as governor:
+        total = governor.read(stored.count)
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            for report in progress.track(governor.verify(), total=total, description="Verifying"):
+                problems += report.problem is not None
+                if json:
+                    print_json([_report(report)])
+                elif report.problem or report.in_doubt:
+                    reports.append(report)
+    if not json:
+        for report in reports:
+            _print_report(report)
+        sound = Text(
+            f"{total - problems} of {total} sessions verified",
+            style="green" if not problems else "red",
+        )
+        show(sound)
+    raise typer.Exit(code=1 if problems else 0)
+
+
+def _whole(governor: Governor, session_id: str) -> Iterator[kinds.Recorded]:
+    after = 0
+    while page := governor.read(partial(history.history, after=after), session_id):
+        yield from page
+        after = page[-1].seq
+
+
+def _as_json(recorded: kinds.Recorded) -> dict[str, Any]:
+    fields = msgspec.structs.asdict(recorded)
+    return {**fields, "body": msgspec.Raw(recorded.body.encode())}
+
+
+def _report(report: Report) -> dict[str, object]:
+    return {
+        "session_id": report.session_id,
+        "name": report.name,
+        "events": report.state.head,
+        "in_doubt": report.in_doubt,
+        "problem": report.problem,
+    }
+
+
+def _print_report(report: Report) -> None:
+    named = safe(f"{report.session_id} {report.name}: ")
+    if report.problem:
+        show(named + Text(report.problem, style="red"))
+    for call_id in report.in_doubt:
+        tool = report.state.running[call_id]
+        show(
+            named
+            + safe(
+                f"call {call_id} of {tool} is in doubt: admitted, and no outcome recorded", "yellow"
+            )
+        )
+
+
+def _told(event: kinds.Event) -> Text:
+    """One line that says what the event is about."""
+    match event:
+        case kinds.SessionOpened():
+            return safe(f"{event.name}, agent {event.agent}")
+        case kinds.CallDecided():
+            verdict = Text(str(event.verdict), style=STYLES[event.verdict])
+            approved = f" (approved by {event.approved_by})" if event.approved_by else ""
+            return Text.assemble(
+                verdict,
+                safe(f" {event.tool}(", "bold"),
+                arguments(event.arguments),
+                safe(")", "bold"),
+                safe(f"{approved}: {event.reason}"),
+            )
+        case kinds.TicketOpened():
+            who = " or ".join(event.approvers) or "a human"
+            return safe(f"{event.tool}: {who} is asked, ticket {event.ticket_id}")
+        case kinds.TicketResolved():
+            return safe(
+                f"{event.state} by {event.by}{f': {event.comment}' if event.comment else ''}"
+            )
+        case kinds.CallFinished():
+            failed = f" {event.error_type}" if event.error_type else ""
+            return safe(
+                f"{event.tool} {event.outcome}{failed} after {event.duration_us / 1000:.1f} ms"
+            )
+        case kinds.SessionClosed():
+            return safe(f"ended by {event.error_type}" if event.error_type else "ended well")

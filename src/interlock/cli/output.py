@@ -1,0 +1,136 @@
+"""How results are shown: opening the store, JSON lines, tables, and text that cannot forge the display."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from interlock import Governor, Verdict
+from interlock.errors import Misuse
+
+Database = Annotated[
+    str,
+    typer.Option(
+        "--db", envvar="INTERLOCK_DB", help="The store's URL, such as sqlite:///interlock.db."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
+
+DEFAULT = "sqlite:///interlock.db"
+
+STYLES = {
+    Verdict.ALLOW: "green",
+    Verdict.ASK: "yellow",
+    Verdict.STEER: "magenta",
+    Verdict.DENY: "red",
+}
+"""The colour of each verdict."""
+
+_PLAIN = {
+    "$decimal",
+    "$int",
+    "$float",
+    "$uuid",
+    "$datetime",
+    "$date",
+    "$time",
+    "$duration",
+    "$path",
+}
+
+# Controls, invisible and direction-changing characters, surrogates, private use, line and paragraph separators.
+_UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Governor]:
+    """
+    Open the store at *url*, which must exist: looking does not create.
+
+    Raises:
+        Misuse: there is none.
+    """
+    try:
+        database = make_url(url).database
+    except ArgumentError:
+        database = None
+    if database and not Path(database).exists():
+        raise Misuse(f"there is no store at {url}; name one with --db or INTERLOCK_DB")
+    with Governor(url) as governor:
+        yield governor
+
+
+def print_json(items: Iterable[object]) -> None:
+    """Print each item as one line of JSON."""
+    for item in items:
+        sys.stdout.write(msgspec.json.encode(item).decode() + "\n")
+
+
+def table(*columns: str) -> Table:
+    """Return an empty table in the house's style; the last column takes what is left and wraps."""
+    made = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns[:-1]:
+        made.add_column(column, no_wrap=True, overflow="fold")
+    made.add_column(columns[-1], overflow="fold")
+    return made
+
+
+def show(renderable: Any) -> None:
+    """Print for people: in colour on a terminal, plain elsewhere."""
+    Console(soft_wrap=False).print(renderable)
+
+
+def safe(value: object, style: str = "") -> Text:
+    """Return *value* as text in which nothing acts: what cannot be seen is written out as its escape."""
+    text = "" if value is None else str(value)
+    seen = "".join(
+        character
+        if unicodedata.category(character) not in _UNSEEN
+        else character.encode("unicode_escape", "surrogatepass").decode()
+        for character in text
+    )
+    return Text(seen, style=style)
+
+
+def arguments(recorded: str) -> Text:
+    """
+    Return recorded arguments as `name=value` pairs: text in quotes, what JSON has no type for in its plain form.
+
+    So "20" and 20 look different, and an exact 20.00 looks like itself.
+    """
+    pairs = (f"{name}={_value(value)}" for name, value in msgspec.json.decode(recorded).items())
+    return safe(", ".join(pairs))
+
+
+def _value(value: object) -> str:
+    match value:
+        case {"$secret": True}:
+            return "••••"
+        case dict() if len(value) == 1 and next(iter(value)) in _PLAIN:
+            return str(next(iter(value.values())))
+        case dict():
+            return "{" + ", ".join(f"{key}: {_value(item)}" for key, item in value.items()) + "}"
+        case list():
+            return "[" + ", ".join(_value(item) for item in value) + "]"
+        case str():
+            return f'"{value}"'
+        case _:
+            return msgspec.json.encode(value).decode()
+
+
+def instant(at: datetime | None) -> str:
+    """Return a time to the second, in UTC; nothing for None."""
+    return "" if at is None else at.strftime("%Y-%m-%d %H:%M:%SZ")
