@@ -168,6 +168,8 @@ class Performer:
             case _flow.Observe(fact=Admission() as admission):
                 self._trace.decided(admission)
                 self._machinery.plugins.recorded(admission.recorded)
+                if admission.opened is not None:
+                    self._machinery.plugins.recorded(admission.opened)
             case _flow.Observe(fact=StoreUnavailable() as error) if self._started_at is not None:
                 self._trace.lost(error)
             case _flow.Observe(fact=BaseException() as error):

@@ -34,11 +34,12 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):
-    """What the admitting transaction decided and wrote: the decision, its ticket if there is one, its event."""
+    """What the admitting transaction decided and wrote: the decision, the ticket if one is needed, their events."""
 
     decision: Decision
-    ticket: Ticket | None
     recorded: Recorded
+    ticket: Ticket | None = None
+    opened: Recorded | None = None
 
 
 class Effect(msgspec.Struct, Generic[_T], frozen=True):

@@ -17,6 +17,7 @@ from interlock._plugins import Plugins
 from interlock._session import Session
 from interlock._telemetry import Telemetry
 from interlock.evaluators import Panel
+from interlock.events import Recorded
 from interlock.policy import Policy
 from interlock.store import policies, sessions
 from interlock.store.engine import Store
@@ -115,12 +116,16 @@ class Governor:
         """
         Run *operation*, a function of a `Connection`, in a transaction of its own; return its result once durable.
 
-        Example: `governor.write(tickets.approve, ticket_id, by="ann")`.
+        Example: `governor.write(tickets.approve, ticket_id, by="ann")`. Plugins are shown the event that an operation
+        returns.
 
         Raises:
             StoreUnavailable: nothing was written.
         """
-        return self._machinery.store.write(operation, *args, **kwargs)
+        result = self._machinery.store.write(operation, *args, **kwargs)
+        if isinstance(result, Recorded):
+            self._machinery.plugins.recorded(result)
+        return result
 
     async def awrite(
         self,
@@ -131,6 +136,8 @@ class Governor:
     ) -> _T:
         """Do as `write` does without blocking the event loop; a cancellation is raised once the outcome is durable."""
         result, held = await outcome(self._machinery.store.submit(operation, *args, **kwargs))
+        if isinstance(result, Recorded):
+            self._machinery.plugins.recorded(result)
         if held is not None:
             raise held
         return result

@@ -46,15 +46,12 @@ def pending(
         return print_json(found)
     if not found:
         return show(Text("Nothing waits for an answer.", style="dim"))
-    listed = table("ticket", "expires", "requested by", "call")
+    listed = table("ticket", "expires", "what")
     for ticket in found:
         listed.add_row(
             ticket.id,
             instant(ticket.expires_at),
-            safe(" for ".join(ticket.requested_by)),
-            Text.assemble(
-                safe(f"{ticket.tool}(", "bold"), arguments(ticket.arguments), safe(")", "bold")
-            ),
+            safe(f"{' for '.join(ticket.requested_by)}: ") + _call(ticket),
         )
     return show(listed)
 
@@ -87,6 +84,10 @@ def deny(
         governor.write(tickets.deny, ticket, by=by, comment=comment)
         found = governor.read(tickets.get, ticket)
     _print(found, json=json)
+
+
+def _call(ticket: Ticket) -> Text:
+    return safe(f"{ticket.tool}(", "bold") + arguments(ticket.arguments) + safe(")", "bold")
 
 
 def _print(ticket: Ticket, *, json: bool) -> None:

@@ -43,15 +43,13 @@ def sessions(
         rows = governor.read(stored.newest, limit=limit)
     if json:
         return print_json(rows)
-    listed = table("session", "opened", "status", "events", "agent", "name")
+    listed = table("session", "opened", "status", "run")
     for row in rows:
         listed.add_row(
             row.id,
             instant(row.opened_at),
             str(row.status),
-            str(row.head),
-            safe(row.identity.agent),
-            safe(row.name),
+            safe(f"{row.name} ({row.identity.agent}, {row.head} events)"),
         )
     return show(listed if rows else Text("There are no sessions yet.", style="dim"))
 
@@ -83,7 +81,8 @@ def verify(db: Database = DEFAULT, *, json: Json = False) -> None:
     reports: list[Report] = []
     with opened(db) as governor:
         total = governor.read(stored.count)
-        with Progress(console=Console(stderr=True), transient=True) as progress:
+        console = Console(stderr=True)
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             for report in progress.track(governor.verify(), total=total, description="Verifying"):
                 problems += report.problem is not None
                 if json:

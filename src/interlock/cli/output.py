@@ -64,9 +64,10 @@ def opened(url: str) -> Iterator[Governor]:
         Misuse: there is none.
     """
     try:
-        database = make_url(url).database
+        parsed = make_url(url)
     except ArgumentError:
-        database = None
+        parsed = None  # the governor says what is wrong with it
+    database = parsed.database if parsed and parsed.get_backend_name() == "sqlite" else None
     if database and not Path(database).exists():
         raise Misuse(f"there is no store at {url}; name one with --db or INTERLOCK_DB")
     with Governor(url) as governor:
@@ -83,7 +84,8 @@ def table(*columns: str) -> Table:
     """Return an empty table in the house's style; the last column takes what is left and wraps."""
     made = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns[:-1]:
-        made.add_column(column, no_wrap=True, overflow="fold")
+        width = 36 if column in {"session", "ticket"} else None  # an id is there to be copied whole
+        made.add_column(column, no_wrap=True, overflow="fold", min_width=width)
     made.add_column(columns[-1], overflow="fold")
     return made
 
@@ -132,5 +134,5 @@ def _value(value: object) -> str:
 
 
 def instant(at: datetime | None) -> str:
-    """Return a time to the second, in UTC; nothing for None."""
-    return "" if at is None else at.strftime("%Y-%m-%d %H:%M:%SZ")
+    """Return a time to the minute, in UTC; nothing for None."""
+    return "" if at is None else at.strftime("%Y-%m-%d %H:%MZ")

@@ -171,7 +171,12 @@ def _admit(
     if decision.admits:
         intent = {"call_id": call.id, "session_id": call.session_id, "tool": call.tool.name}
         connection.execute(_OPEN, {**intent, "admitted_at": at})
-    return Admission(decision=decision, ticket=ticket, recorded=recorded[0])
+    return Admission(
+        decision=decision,
+        recorded=recorded[0],
+        ticket=ticket,
+        opened=recorded[1] if new else None,
+    )
 
 
 def _result_digest(ending: Ending) -> str | None:
