@@ -146,7 +146,10 @@ def _govern(
         nonlocal bound_signature
         if was_judged(tool):
             return wrapped(*args, **kwargs)
-        if wrapped is function:
+        while isinstance(wrapped, functools.partial):  # what it holds is judged like the rest
+            args, kwargs = (*wrapped.args, *args), {**wrapped.keywords, **kwargs}
+            wrapped = wrapped.func
+        if wrapped is plain:
             expected = signature
         else:  # a method: the same without its first parameter, whatever the instance
             expected = bound_signature = bound_signature or _signature(wrapped, called)
@@ -154,10 +157,12 @@ def _govern(
             bound = expected.bind(*args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{called}() {error}") from None
-        bound.apply_defaults()
+        whole = inspect.BoundArguments(expected, dict(bound.arguments))
+        whole.apply_defaults()
         session = session_for(called)
-        performer, copied = session.performer(tool, bound.arguments)
-        bound.arguments.update(copied)
+        performer, copied = session.performer(tool, whole.arguments)
+        # Defaults are judged, and left to the function: one that keeps state in a default must find it again.
+        bound.arguments.update({name: copied[name] for name in bound.arguments if name in copied})
         return shape(performer, Scope(session, performer.call), wrapped, (bound.args, bound.kwargs))
 
     result = GovernedFunction(function, wrapper)

@@ -25,7 +25,7 @@ import sniffio
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from interlock.errors import StoreUnavailable
+from interlock.errors import Misuse, StoreUnavailable
 
 _T = TypeVar("_T")
 
@@ -60,6 +60,7 @@ class Writer:
         self._turnstile = turnstile
         self._translate = translate
         self._turn = threading.Lock()
+        self._inside = threading.local()
         self._gate = threading.Lock()
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -71,8 +72,13 @@ class Writer:
 
         Raises:
             StoreUnavailable: nothing of *job* was written.
+            Misuse: the caller is itself a job, which would wait for its own end.
             BaseException: an interruption, when it is certain whether *job* was committed and it will not be later.
         """
+        if getattr(self._inside, "transaction", False):
+            raise Misuse(
+                "an operation may not start another transaction: use the connection that it was given"
+            )
         if self._queue.empty() and self._turn.acquire(blocking=False):
             try:
                 if not self._closed:
@@ -179,7 +185,11 @@ class Writer:
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         with self._begin_turn(), self._begun() as connection:
-            yield connection
+            self._inside.transaction = True
+            try:
+                yield connection
+            finally:
+                self._inside.transaction = False
 
     @contextmanager
     def _begin_turn(self) -> Iterator[None]:
