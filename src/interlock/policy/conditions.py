@@ -196,7 +196,7 @@ class NotNode(_Node):
         return holds
 
 
-_NODES: dict[str, type[_Node]] = {
+NODES: dict[str, type[_Node]] = {
     "all": AllNode,
     "any": AnyNode,
     "not": NotNode,
@@ -204,12 +204,13 @@ _NODES: dict[str, type[_Node]] = {
     "risk": RiskNode,
     "cost": CostNode,
 }
+"""The conditions, by the key that makes a mapping one of them."""
 
 
 def _kind(data: object) -> str | None:
     if isinstance(data, _Node):
-        return f"<{next(name for name, node in _NODES.items() if isinstance(data, node))}>"
-    found = [name for name in _NODES if isinstance(data, Mapping) and name in data]
+        return f"<{next(name for name, node in NODES.items() if isinstance(data, node))}>"
+    found = [name for name in NODES if isinstance(data, Mapping) and name in data]
     return f"<{found[0]}>" if len(found) == 1 else None
 
 
@@ -223,7 +224,7 @@ Condition = Annotated[
     Discriminator(
         _kind,
         custom_error_type="condition",
-        custom_error_message=f"a condition is a mapping with exactly one of: {', '.join(_NODES)}",
+        custom_error_message=f"a condition is a mapping with exactly one of: {', '.join(NODES)}",
     ),
 ]
 

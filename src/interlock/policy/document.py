@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import timedelta
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -26,7 +27,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from interlock.errors import PolicyError
-from interlock.policy.conditions import MAX_DEPTH, Condition, depth_of
+from interlock.policy.conditions import MAX_DEPTH, NODES, Condition, depth_of
 
 MAX_CHARACTERS = 4 * 1024 * 1024
 """Text longer than this is refused before it is parsed."""
@@ -124,6 +125,17 @@ class PolicyDocument(_Strict):
         return self
 
 
+_MODELS: tuple[type[BaseModel], ...] = (
+    PolicyDocument,
+    RuleDocument,
+    EvaluatorDocument,
+    *NODES.values(),
+)
+_KEYS = sorted(
+    {field.alias or name for model in _MODELS for name, field in model.model_fields.items()}
+)
+
+
 def parse_text(text: str, *, path: str | None = None) -> PolicyDocument:
     """
     Return the document in *text*, YAML 1.2 (of which JSON is a part).
@@ -156,7 +168,7 @@ def parse_data(data: object, *, path: str | None = None) -> PolicyDocument:
     if not isinstance(data, Mapping):
         raise PolicyError(
             "a policy is a mapping with at least 'version: 1' and 'name'; "
-            f"this is {'empty' if data is None else type(data).__name__}",
+            f"this is {'empty' if data is None else 'something else'}",
             path=path,
         )
     try:
@@ -169,7 +181,7 @@ def parse_data(data: object, *, path: str | None = None) -> PolicyDocument:
         keys, sentences = next(iter(located.items()))
         more = f" (and {len(located) - 1} more)" if len(located) > 1 else ""
         raise PolicyError(
-            ", or ".join(sentences) + more,
+            _joined(sentences) + more,
             path=path,
             line=_line(data, keys),
             key=".".join(map(str, keys)),
@@ -216,15 +228,28 @@ def _written(data: Any, location: tuple[int | str, ...], *, missing: bool) -> tu
 def _sentence(problem: Any) -> str:
     match problem["type"]:
         case "extra_forbidden":
-            return "unknown key; check its spelling and its place"
+            close = get_close_matches(str(problem["loc"][-1]), _KEYS, n=1)
+            hint = (
+                f"did you mean {close[0]!r}?" if close else f"the language has {', '.join(_KEYS)}"
+            )
+            return f"unknown key here; {hint}"
         case "missing":
-            return "this key is missing"
+            return "this key is missing; add it"
         case "value_error":
             return str(problem["msg"]).removeprefix("Value error, ")
         case _:
             return (
                 str(problem["msg"]).replace("Input should", "this should").replace("tuple", "list")
             )
+
+
+def _joined(sentences: list[str]) -> str:
+    """Alternatives of a union as one sentence."""
+    prefix = "this should be a valid "
+    if len(sentences) == 1 or not all(sentence.startswith(prefix) for sentence in sentences):
+        return ", or ".join(sentences)
+    *most, last = (sentence.removeprefix(prefix) for sentence in sentences)
+    return f"{prefix}{', '.join(most)} or {last}"
 
 
 def _line(data: object, keys: tuple[int | str, ...]) -> int | None:
