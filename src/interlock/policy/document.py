@@ -238,9 +238,8 @@ def _sentence(problem: Any) -> str:
         case "value_error":
             return str(problem["msg"]).removeprefix("Value error, ")
         case _:
-            return (
-                str(problem["msg"]).replace("Input should", "this should").replace("tuple", "list")
-            )
+            said = str(problem["msg"]).replace("Input should", "this should")
+            return said.replace("Tuple should", "this list should").replace("tuple", "list")
 
 
 def _joined(sentences: list[str]) -> str:
