@@ -5,7 +5,7 @@ from interlock._default import configure, session
 from interlock._governed import governed, tool_of
 from interlock._governor import Governor
 from interlock._scope import current_call
-from interlock._session import Session
+from interlock._session import Session, current_session
 from interlock._ticket import Ticket
 from interlock._verdict import Decision, Opinion, Verdict
 from interlock.errors import (
@@ -43,6 +43,7 @@ __all__ = [
     "Verdict",
     "configure",
     "current_call",
+    "current_session",
     "governed",
     "hookimpl",
     "session",

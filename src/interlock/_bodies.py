@@ -8,12 +8,13 @@ order of steps is the flow's; here is only how each kind of tool runs, and that 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import anyio
 
-from interlock._drive import Performer, adrive, drive
+from interlock._drive import Performer, adrive, drive, drop
 from interlock._flow import Ending, govern
 from interlock._scope import Scope, entered
 from interlock.events import Outcome
@@ -50,6 +51,9 @@ async def call_coroutine(
     with performer.running(), entered(scope):
         try:
             result = await function(*arguments[0], **arguments[1])
+        except GeneratorExit as error:  # dropped, so nothing can be awaited any more
+            drop(flow, performer, _ending(error))
+            raise
         except BaseException as error:
             await adrive(flow, performer, _ending(error))
             raise
@@ -72,6 +76,9 @@ def call_generator(
     with performer.running(attach=False):
         try:
             result = yield from function(*arguments[0], **arguments[1])
+        except GeneratorExit as error:
+            drop(flow, performer, _ending(error))
+            raise
         except BaseException as error:
             drive(flow, performer, _ending(error))
             raise
@@ -89,8 +96,10 @@ async def call_async_generator(
     await adrive(flow, performer)
     with performer.running(attach=False):
         inner = function(*arguments[0], **arguments[1])
+        thrown: BaseException | None = None
+        sent: Any = None
         try:
-            item = await anext(inner)
+            item = await _first(inner)
             while True:
                 try:
                     sent = yield item
@@ -98,23 +107,48 @@ async def call_async_generator(
                     await inner.aclose()
                     raise
                 except BaseException as error:  # noqa: BLE001 - thrown in by the consumer, for the tool to handle
-                    item = await inner.athrow(error)
-                else:
-                    item = await inner.asend(sent)
+                    thrown = error
+                # Not within the `except`: it would make *error* the context of whatever the tool raises later.
+                item = await (inner.asend(sent) if thrown is None else inner.athrow(thrown))
+                thrown = None
         except StopAsyncIteration:
             pass
         except BaseException as error:
             await adrive(flow, performer, _ending(error))
             raise
+        finally:
+            thrown = None  # its traceback holds this frame
     await adrive(flow, performer, Ending(outcome=Outcome.RETURNED))
+
+
+def _first(inner: AsyncGenerator[Any, Any]) -> Awaitable[Any]:
+    """
+    Begin *inner* unseen by the event loop.
+
+    A loop closes the streams that are dropped, and those still open when it ends. It must not close this one itself,
+    at the same time as the one around it, which it does see, does.
+    """
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(firstiter=None, finalizer=_leave)
+    try:
+        return anext(inner)
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
+
+
+def _leave(inner: object) -> None:
+    """Do nothing: whoever was given the stream around *inner* closes both."""
 
 
 async def _finish_later(
     performer: Performer, scope: Scope, flow: Any, result: Awaitable[Any]
 ) -> Any:
-    with entered(scope):
+    with performer.running(), entered(scope):
         try:
             value = await result
+        except GeneratorExit as error:
+            drop(flow, performer, _ending(error))
+            raise
         except BaseException as error:
             await adrive(flow, performer, _ending(error))
             raise

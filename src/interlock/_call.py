@@ -14,6 +14,9 @@ from interlock._scale import Scale
 
 CallKind = Literal["tool", "model", "handoff"]
 
+MAX_MONEY = Decimal(10) ** 18
+"""No amount is this large: what is meant as an attack on arithmetic must not reach the books."""
+
 
 class Risk(Scale):
     """How much harm a call can do: LOW < MEDIUM < HIGH < CRITICAL."""
@@ -70,7 +73,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         arguments: By name, defaults included, immutable to any depth; the forms are in `_canonical`'s table.
         recorded: The arguments as canonical JSON, secrets replaced by ``{"$secret": true}``.
         digest: SHA-256 over agent, arguments (secrets too), org, session and tool: what a ticket is bound to.
-        resource: What the call acts on, as text; None when the tool declares no resource.
+        resource: What the call acts on, as text; None when the tool declares none, or declares it a secret.
         cost: In US dollars; None when the tool declares no cost.
         faults: Why the call cannot be judged, a sentence each. A call with a fault is always denied.
     """
@@ -115,8 +118,10 @@ def describe(
     except Exception as error:  # noqa: BLE001 - whatever a hostile object does when looked at; its text stays out
         faults.append(f"the arguments cannot be judged: {type(error).__name__} while reading them")
     cost: Decimal | None = None
+    resource: str | None = None
     try:
         cost = _cost(tool, seen)
+        resource = _resource(tool, seen)
     except ValueError as error:
         faults.append(str(error))
     bound = {
@@ -133,7 +138,6 @@ def describe(
                 for name, value in copied.items()
             }
         )
-    resource = seen.get(tool.resource) if tool.resource is not None else None
     call = Call(
         id=call_id,
         tool=tool,
@@ -142,7 +146,7 @@ def describe(
         arguments=seen,
         recorded=recorded.decode(),
         digest=_canonical.digest(_canonical.encode(_canonical.tree(bound))),
-        resource=None if resource is None else str(resource),
+        resource=resource,
         cost=cost,
         faults=tuple(faults),
     )
@@ -154,19 +158,23 @@ def money(value: object) -> Decimal:
     Return *value* as an exact amount; a float is taken through its text, so 0.1 is one tenth.
 
     Raises:
-        ValueError: not an int, float, Decimal or decimal text; not finite; negative.
+        ValueError: not an int, float, Decimal or decimal text; not finite; negative; `MAX_MONEY` or more.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float, Decimal, str)):
         raise ValueError(f"not an amount of money: {type(value).__name__}")  # noqa: TRY004
     try:
-        amount = value if isinstance(value, Decimal) else Decimal(str(value))
+        amount = Decimal(str(value) if isinstance(value, (float, str)) else value)
     except InvalidOperation:
         raise ValueError("not an amount of money: text that is no number") from None
     if not amount.is_finite():
         raise ValueError("not an amount of money: not finite")
     if amount < 0:
         raise ValueError("not an amount of money: negative")
-    return amount
+    if amount >= MAX_MONEY:
+        raise ValueError(f"not an amount of money: {MAX_MONEY:,} or more")
+    return (
+        amount.copy_abs()
+    )  # without the sign of a negative zero, and without rounding to a context
 
 
 def _cost(tool: Tool, arguments: Mapping[str, object]) -> Decimal | None:
@@ -178,3 +186,16 @@ def _cost(tool: Tool, arguments: Mapping[str, object]) -> Decimal | None:
         return money(arguments[tool.cost])
     except ValueError as error:
         raise ValueError(f"argument {tool.cost!r}, declared as the cost, is {error}") from None
+
+
+def _resource(tool: Tool, arguments: Mapping[str, object]) -> str | None:
+    if tool.resource is None or tool.resource in tool.secrets:
+        return None
+    value = arguments.get(tool.resource)
+    try:
+        # A lone surrogate cannot be stored, so it is written as an escape.
+        return None if value is None else str(value).encode("utf-8", "backslashreplace").decode()
+    except Exception as error:  # noqa: BLE001 - whatever a foreign __str__ raises
+        raise ValueError(
+            f"argument {tool.resource!r}, declared as the resource, has no text: {type(error).__name__}"
+        ) from None

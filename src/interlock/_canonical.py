@@ -10,13 +10,15 @@ None, bool, int, str                   itself; of a subclass,     itself        
                                        the plain value                                     is ``{"$int": "…"}``
 float                                  the same                   itself                   ``{"$float": "0.5"}``
 bytes, bytearray                       the same type              bytes                    ``{"$bytes": "<base64>"}``
-Decimal, UUID, date, datetime, time,   itself                     itself                   ``{"$decimal": "20.00"}``
+Decimal                                itself; of a subclass,     itself                   ``{"$decimal": "20.00"}``
+                                       the plain value
+UUID, date, datetime, time,            itself                     itself                   ``{"$uuid": "…"}``
 timedelta, path                                                                            and so on
 enum member                            itself                     its value                ``{"$enum": [class, value]}``
 list, tuple, set, frozenset, dict      rebuilt                    tuple, frozenset,        list; ``{"$tuple": […]}``,
                                                                   immutabledict            ``{"$set": […]}``; object
-dataclass, pydantic, msgspec; a        deep copy                  immutabledict of fields  ``{"$record": [class, {…}]}``
-subclass of a container
+subclass of one of these containers    deep copy                  like the container       ``{"$record": [class, …]}``
+dataclass, pydantic, msgspec           deep copy                  immutabledict of fields  ``{"$record": [class, {…}]}``
 anything else                          the same object            Opaque(class)            ``{"$object": class}``
 =====================================  =========================  =======================  ==========================
 
@@ -35,7 +37,7 @@ import copy
 import dataclasses
 import datetime as dt
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from enum import Enum
 from pathlib import PurePath
@@ -55,15 +57,17 @@ MAX_BYTES = 1_048_576
 """Canonical bytes beyond which a value is refused: what must be judged and kept for good has to be bounded."""
 
 _EXACT_INT = 2**53 - 1  # RFC 8785 writes numbers as IEEE 754 doubles
-_ATOMS = (Decimal, UUID, dt.date, dt.time, dt.timedelta, PurePath, Enum, type(None), bool)
-_TAGS: tuple[tuple[type, str], ...] = (
-    (Decimal, "$decimal"),
-    (UUID, "$uuid"),
-    (dt.datetime, "$datetime"),  # before date, its base class
-    (dt.date, "$date"),
-    (dt.time, "$time"),
-    (dt.timedelta, "$duration"),
-    (PurePath, "$path"),
+_ATOMS = (UUID, dt.date, dt.time, dt.timedelta, PurePath, Enum, type(None), bool)
+_CONTAINERS = frozenset({dict, list, tuple, set, frozenset})
+# With the base class's own way to write it: a subclass may say of itself what it likes.
+_TAGS: tuple[tuple[type, str, Callable[[Any], str]], ...] = (
+    (Decimal, "$decimal", Decimal.__str__),
+    (UUID, "$uuid", UUID.__str__),
+    (dt.datetime, "$datetime", dt.datetime.isoformat),  # before date, its base class
+    (dt.date, "$date", dt.date.isoformat),
+    (dt.time, "$time", dt.time.isoformat),
+    (dt.timedelta, "$duration", dt.timedelta.__str__),
+    (PurePath, "$path", PurePath.__str__),
 )
 
 
@@ -77,90 +81,34 @@ class Opaque(msgspec.Struct, frozen=True):
     kind: str
 
 
-def isolate(value: object, depth: int = 0) -> Any:
+def isolate(value: object) -> Any:
     """
     Return a copy of *value* that its owner can no longer change, of the same types.
 
     Raises:
-        Unrepresentable: deeper than `MAX_DEPTH`, or a record that cannot be copied.
+        Unrepresentable: deeper than `MAX_DEPTH`, of more than `MAX_BYTES` parts, or a record that cannot be copied.
     """
-    _bound(depth)
-    kind = type(value)
-    if kind in {str, int, float, bytes} or isinstance(value, _ATOMS):
-        return value
-    if kind in {list, tuple, set, frozenset}:
-        return kind(isolate(item, depth + 1) for item in value)  # type: ignore[attr-defined]
-    if kind is dict:
-        return {
-            isolate(key, depth + 1): isolate(item, depth + 1)
-            for key, item in value.items()  # type: ignore[attr-defined]
-        }
-    if isinstance(value, (str, int, float, bytes)):
-        return _exact(value)
-    if _fields(value) is not None or isinstance(
-        value, (dict, list, tuple, set, frozenset, bytearray)
-    ):
-        try:
-            return copy.deepcopy(value)
-        except Exception as error:  # noqa: BLE001 - whatever a foreign __deepcopy__ raises
-            raise Unrepresentable(
-                f"a {_name(kind)} cannot be copied ({type(error).__name__})"
-            ) from None
-    return value
+    return _isolate(value, 0, [MAX_BYTES])
 
 
-def view(value: object, depth: int = 0) -> Any:
+def view(value: object) -> Any:
     """
     Return the immutable form of *value* that policies and evaluators see; see the table above.
 
     Raises:
-        Unrepresentable: deeper than `MAX_DEPTH`.
+        Unrepresentable: deeper than `MAX_DEPTH` or of more than `MAX_BYTES` parts.
     """
-    _bound(depth)
-    match value:
-        case Enum():
-            return view(value.value, depth + 1)
-        case str() | int() | float() | bytes():
-            return _exact(value)
-        case bytearray():
-            return bytes(value)
-        case dict():
-            return immutabledict({key: view(item, depth + 1) for key, item in dict.items(value)})
-        case list() | tuple():
-            return tuple(view(item, depth + 1) for item in value)
-        case set() | frozenset():
-            return frozenset(view(item, depth + 1) for item in value)
-        case _ if isinstance(value, _ATOMS):
-            return value
-        case _ if (fields := _fields(value)) is not None:
-            return immutabledict({key: view(item, depth + 1) for key, item in fields.items()})
-        case _:
-            return Opaque(_name(type(value)))
+    return _view(value, 0, [MAX_BYTES])
 
 
-def tree(value: object, depth: int = 0) -> Tree:
+def tree(value: object) -> Tree:
     """
     Return *value* as plain JSON data in which different types stay different; see the table above.
 
     Raises:
-        Unrepresentable: deeper than `MAX_DEPTH`.
+        Unrepresentable: deeper than `MAX_DEPTH` or of more than `MAX_BYTES` parts.
     """
-    _bound(depth)
-    match value:
-        case Enum():
-            return {"$enum": [_name(type(value)), tree(value.value, depth + 1)]}
-        case None | bool() | str() | int() | float() | bytes() | bytearray():
-            return _scalar(value)
-        case dict():
-            return _mapping(value, depth)
-        case list():
-            return [tree(item, depth + 1) for item in value]
-        case tuple():
-            return {"$tuple": [tree(item, depth + 1) for item in value]}
-        case set() | frozenset():
-            return {"$set": sorted((tree(item, depth + 1) for item in value), key=encode)}
-        case _:
-            return _other(value, depth)
+    return _tree(value, 0, [MAX_BYTES])
 
 
 def encode(data: Tree) -> bytes:
@@ -189,9 +137,89 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _bound(depth: int) -> None:
+def _isolate(value: object, depth: int, room: list[int]) -> Any:
+    _bound(depth, room)
+    kind = type(value)
+    if kind in {str, int, float, bytes, Decimal} or issubclass(kind, _ATOMS):
+        return value
+    if kind in {list, tuple, set, frozenset}:
+        return kind(_isolate(item, depth + 1, room) for item in value)  # type: ignore[attr-defined]
+    if kind is dict:
+        return {
+            _isolate(key, depth + 1, room): _isolate(item, depth + 1, room)
+            for key, item in value.items()  # type: ignore[attr-defined]
+        }
+    if isinstance(value, (str, int, float, bytes, Decimal)):
+        return _exact(value)
+    if _fields(value) is not None or isinstance(
+        value, (dict, list, tuple, set, frozenset, bytearray)
+    ):
+        try:
+            return copy.deepcopy(value)
+        except Exception as error:  # noqa: BLE001 - whatever a foreign __deepcopy__ raises
+            raise Unrepresentable(
+                f"a {_name(kind)} cannot be copied ({type(error).__name__})"
+            ) from None
+    return value
+
+
+def _view(value: object, depth: int, room: list[int]) -> Any:
+    _bound(depth, room)
+    # `isinstance` would believe what an object says its class is; the methods used here do not.
+    kind = type(value)
+    if issubclass(kind, Enum):
+        return _view(value.value, depth + 1, room)  # type: ignore[attr-defined]
+    match value:
+        case str() | int() | float() | bytes() | Decimal():
+            return _exact(value)
+        case bytearray():
+            return bytes(value)
+        case dict():
+            items = dict.items(value)
+            return immutabledict({key: _view(item, depth + 1, room) for key, item in items})
+        case list() | tuple():
+            return tuple(_view(item, depth + 1, room) for item in _items(value))
+        case set() | frozenset():
+            return frozenset(_view(item, depth + 1, room) for item in _items(value))
+        case _ if issubclass(kind, _ATOMS):
+            return value
+        case _ if (fields := _fields(value)) is not None:
+            return immutabledict(
+                {key: _view(item, depth + 1, room) for key, item in fields.items()}
+            )
+        case _:
+            return Opaque(_name(kind))
+
+
+def _tree(value: object, depth: int, room: list[int]) -> Tree:
+    _bound(depth, room)
+    kind = type(value)
+    if issubclass(kind, Enum):
+        return {"$enum": [_name(kind), _tree(value.value, depth + 1, room)]}  # type: ignore[attr-defined]
+    match value:
+        case None | bool() | str() | int() | float() | bytes() | bytearray():
+            return _scalar(value)
+        case dict() | list() | tuple() | set() | frozenset():
+            plain = _container(value, depth, room)
+            return plain if kind in _CONTAINERS else {"$record": [_name(kind), plain]}
+        case _:
+            return _other(value, depth, room)
+
+
+def _bound(depth: int, room: list[int]) -> None:
+    """Count one more part: data that shares its parts can be small in memory and endless when written out."""
+    room[0] -= 1
     if depth > MAX_DEPTH:
         raise Unrepresentable(f"nested deeper than {MAX_DEPTH} levels")
+    if room[0] < 0:
+        raise Unrepresentable(f"larger than {MAX_BYTES} bytes")
+
+
+def _items(value: list[Any] | tuple[Any, ...] | set[Any] | frozenset[Any]) -> Iterator[Any]:
+    """What the container holds, whatever a subclass says when it is iterated."""
+    base: Any = next(kind for kind in (list, tuple, set, frozenset) if isinstance(value, kind))
+    found: Iterator[Any] = base.__iter__(value)
+    return found
 
 
 def _scalar(value: str | float | bytes | bytearray | None) -> Tree:
@@ -209,23 +237,38 @@ def _scalar(value: str | float | bytes | bytearray | None) -> Tree:
             return {"$bytes": base64.b64encode(value).decode("ascii")}
 
 
-def _other(value: object, depth: int) -> Tree:
-    for kind, tag in _TAGS:
-        if isinstance(value, kind):
-            text = value.isoformat() if isinstance(value, (dt.date, dt.time)) else str(value)
-            return {tag: _text(text)}
+def _container(value: Any, depth: int, room: list[int]) -> Tree:
+    if isinstance(value, dict):
+        return _mapping(value, depth, room)
+    trees = [_tree(item, depth + 1, room) for item in _items(value)]
+    match value:
+        case list():
+            return trees
+        case tuple():
+            return {"$tuple": trees}
+        case _:
+            return {"$set": sorted(trees, key=encode)}
+
+
+def _other(value: object, depth: int, room: list[int]) -> Tree:
+    for kind, tag, text in _TAGS:
+        if issubclass(type(value), kind):
+            return {tag: _text(text(value))}
     if (fields := _fields(value)) is not None:
-        return {"$record": [_name(type(value)), _mapping(fields, depth)]}
+        return {"$record": [_name(type(value)), _mapping(fields, depth, room)]}
     return {"$object": _name(type(value))}
 
 
-def _mapping(value: Mapping[Any, Any], depth: int) -> Tree:
-    items = dict.items(value) if isinstance(value, dict) else value.items()
-    if all(type(key) is str and _text(key) is key for key in value):
+def _mapping(value: dict[Any, Any], depth: int, room: list[int]) -> Tree:
+    items = dict.items(value)
+    if all(type(key) is str and _text(key) is key for key, _ in items):
         return {
-            f"${key}" if key.startswith("$") else key: tree(item, depth + 1) for key, item in items
+            f"${key}" if key.startswith("$") else key: _tree(item, depth + 1, room)
+            for key, item in items
         }
-    pairs: list[Tree] = [[tree(key, depth + 1), tree(item, depth + 1)] for key, item in items]
+    pairs: list[Tree] = [
+        [_tree(key, depth + 1, room), _tree(item, depth + 1, room)] for key, item in items
+    ]
     return {"$map": sorted(pairs, key=encode)}
 
 
@@ -240,6 +283,7 @@ def _text(value: str) -> Tree:
 def _fields(value: object) -> dict[str, object] | None:
     """The fields of a record by name, or None when *value* is not a record of a kind we know."""
     kind = type(value)
+    extra: object = None
     if dataclasses.is_dataclass(kind):
         names: tuple[str, ...] = tuple(field.name for field in dataclasses.fields(kind))
     elif isinstance(value, msgspec.Struct):
@@ -248,14 +292,16 @@ def _fields(value: object) -> dict[str, object] | None:
         found := getattr(kind, "model_fields", None), dict
     ):  # pydantic, without importing it
         names = tuple(found)
+        extra = getattr(value, "model_extra", None)
     else:
         return None
-    return {name: getattr(value, name, None) for name in names}
+    fields = {name: getattr(value, name, None) for name in names}
+    return {**fields, **extra} if isinstance(extra, dict) else fields
 
 
-def _exact(value: str | float | bytes) -> Any:
+def _exact(value: str | float | bytes | Decimal) -> Any:
     """
-    The plain value that a str, int, float, bytes or an instance of their subclass holds.
+    The plain value that a str, int, float, bytes, Decimal or an instance of their subclass holds.
 
     What is judged is what runs: a subclass may answer `==` as it likes, the plain value may not.
     """
@@ -268,6 +314,8 @@ def _exact(value: str | float | bytes) -> Any:
             return int.__pos__(value)
         case float():
             return float.__pos__(value)
+        case Decimal():
+            return Decimal(value)
         case _:
             return bytes.__getitem__(value, slice(None))
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import _thread
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import anyio
 import anyio.from_thread
 import anyio.lowlevel
 import msgspec
@@ -25,11 +28,17 @@ from interlock.events import Outcome, Recorded
 from interlock.policy import Policy
 from interlock.store import calls
 from interlock.store.engine import Store
-from interlock.store.writer import outcome
+from interlock.store.writer import may_wait, outcome
 
 _T = TypeVar("_T")
 
 log = logging.getLogger("interlock")
+
+_at_run: set[Flow] = set()
+"""
+Flows whose tool runs. A stream that is forgotten may be found by the garbage collector together with its flow, which
+then would be ended first or last, as it comes; what is in here is not found.
+"""
 
 
 class BackgroundLoop:
@@ -38,23 +47,68 @@ class BackgroundLoop:
     def __init__(self) -> None:
         """Start nothing yet."""
         self._lock = threading.Lock()
-        self._stack = ExitStack()
+        self._thread: threading.Thread | None = None
         self._portal: anyio.from_thread.BlockingPortal | None = None
+        self._closed = False
 
     def call(self, function: Callable[[], Awaitable[_T]]) -> _T:
-        """Run *function* there and return what it returns; it sees the caller's context variables."""
+        """
+        Run *function* there and return what it returns; it sees the caller's context variables.
+
+        Raises:
+            StoreUnavailable: the governor is closed.
+        """
         with self._lock:
+            if self._closed:
+                raise StoreUnavailable("the governor is closed; nothing was written")
             if self._portal is None:
-                self._portal = self._stack.enter_context(
-                    anyio.from_thread.start_blocking_portal(name="interlock-evaluators")
-                )
-        return self._portal.call(function)
+                self._portal = self._started()
+            future = self._portal.start_task_soon(_contained, function)
+        answer, error = future.result()
+        if error is not None:
+            raise error
+        result: _T = answer
+        return result
 
     def close(self) -> None:
-        """Stop the loop."""
+        """Let what runs there come to its end, then stop the loop. Calling it again does nothing."""
         with self._lock:
-            self._portal = None
-            self._stack.close()
+            self._closed = True
+            portal, self._portal = self._portal, None
+            if portal is not None:
+                portal.call(portal.stop)
+        if self._thread is not None:
+            self._thread.join()
+
+    def _started(self) -> anyio.from_thread.BlockingPortal:
+        # Not `anyio.from_thread.start_blocking_portal`: what it leaves on the stack stops the loop when it is
+        # collected, and waits for it for ever when that is at the exit of the interpreter.
+        ready: Future[anyio.from_thread.BlockingPortal] = Future()
+
+        async def serve() -> None:
+            async with anyio.from_thread.BlockingPortal() as portal:
+                ready.set_result(portal)
+                await portal.sleep_until_stopped()
+
+        def run() -> None:
+            try:
+                anyio.run(serve)
+            except BaseException as error:
+                if ready.done():
+                    raise
+                ready.set_exception(error)
+
+        self._thread = threading.Thread(target=run, name="interlock-evaluators", daemon=True)
+        self._thread.start()
+        return ready.result()
+
+
+async def _contained(function: Callable[[], Awaitable[_T]]) -> tuple[Any, BaseException | None]:
+    """Return what *function* returns and what it raises: raised here, what is no `Exception` would end the loop."""
+    try:
+        return await function(), None
+    except BaseException as error:  # noqa: BLE001 - it belongs to the caller, who is in another thread
+        return None, error
 
 
 class Judges(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,8 +174,13 @@ class Performer:
 
     @contextmanager
     def running(self, *, attach: bool = True) -> Iterator[None]:
-        """Hold the tool's span open while it runs, and take its time; see `CallTrace.running` for *attach*."""
-        self._started_at = self._machinery.clock.monotonic()
+        """
+        Hold the tool's span open while it runs, and take its time; see `CallTrace.running` for *attach*.
+
+        Entered again where the same call goes on later.
+        """
+        if self._started_at is None:
+            self._started_at = self._machinery.clock.monotonic()
         with self._trace.running(attach=attach):
             yield
 
@@ -170,7 +229,7 @@ class Performer:
                 self._machinery.plugins.recorded(admission.recorded)
                 if admission.opened is not None:
                     self._machinery.plugins.recorded(admission.opened)
-            case _flow.Observe(fact=StoreUnavailable() as error) if self._started_at is not None:
+            case _flow.Observe(fact=BaseException() as error) if self._started_at is not None:
                 self._trace.lost(error)
             case _flow.Observe(fact=BaseException() as error):
                 self._trace.undecided(error)
@@ -191,6 +250,7 @@ def drive(flow: Flow, performer: Performer, reply: object = None) -> Any:
     Returns:
         The effect `Run`, to be answered by the next call with the tool's `Ending`; or what the flow returned.
     """
+    _at_run.discard(flow)
     try:
         effect = flow.send(reply)
         while not isinstance(effect, _flow.Run):
@@ -202,7 +262,21 @@ def drive(flow: Flow, performer: Performer, reply: object = None) -> Any:
                 effect = flow.send(reply)
     except StopIteration as stop:
         return stop.value
+    _at_run.add(flow)
     return effect
+
+
+def drop(flow: Flow, performer: Performer, ending: Ending) -> None:
+    """
+    Take *flow* to its end for a tool that is dropped, by `close` or by the garbage collector.
+
+    Waits as `drive` does, unless the collector runs this inside the store: then another thread does it.
+    """
+    if may_wait():
+        drive(flow, performer, ending)
+    else:
+        # Not a `threading.Thread`: starting one takes a lock, which the interrupted code may be holding.
+        _thread.start_new_thread(drive, (flow, performer, ending))
 
 
 async def adrive(flow: Flow, performer: Performer, reply: object = None) -> Any:
@@ -213,6 +287,7 @@ async def adrive(flow: Flow, performer: Performer, reply: object = None) -> Any:
     running the tool, or instead of the result.
     """
     held: BaseException | None = None
+    _at_run.discard(flow)
     try:
         effect = flow.send(reply)
         while not isinstance(effect, _flow.Run):
@@ -235,6 +310,7 @@ async def adrive(flow: Flow, performer: Performer, reply: object = None) -> Any:
     if cancelled is not None:
         await adrive(flow, performer, Ending(outcome=Outcome.CANCELLED, error=cancelled))
         raise cancelled
+    _at_run.add(flow)
     return effect
 
 

@@ -103,18 +103,20 @@ def govern(call: Call) -> Flow:
         BaseException: an interruption before the tool ran, itself; recorded if the call had been admitted.
     """
     trace = yield from _perform(Begin(call))
+    admission: Admission | None = None
     try:
         opinions = yield from _perform(Consult(call))
         admission = yield from _perform(Admit(call, opinions, trace))
+        yield from _perform(Observe(call, admission))
     except GeneratorExit:  # the flow itself was dropped; yielding now would be an error
         raise
     except BaseException as error:
-        yield from _perform(Observe(call, error))
+        if admission is None:
+            yield from _perform(Observe(call, error))
         if not isinstance(error, errors.Undecided):
             # Interrupted, perhaps between the commit and the reply: an intent that may stand is closed.
             yield from _settle(call, Ending(outcome=Outcome.CANCELLED, error=error), trace)
         raise
-    yield from _perform(Observe(call, admission))
     if not admission.decision.admits:
         raise refusal(call, admission)
     ending = yield from _perform(Run(call))
@@ -177,7 +179,7 @@ def _settle(
 ) -> Generator[Effect[Any], Any, None]:
     try:
         recorded = yield from _perform(Settle(call, ending, trace))
-    except errors.StoreUnavailable as lost:
+    except Exception as lost:  # noqa: BLE001 - whatever keeps the outcome from being recorded
         # The side effect has happened. An error instead of its result would invite a second one, so the call
         # stays in doubt, in the store and loudly in the log, and its result is returned.
         yield from _perform(Observe(call, lost))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+import types
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import Any, SupportsIndex, TypeVar, overload
 
@@ -16,6 +18,8 @@ from interlock._scope import Scope, session_for, was_judged
 from interlock.errors import Misuse
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+
+_RECEIVERS = (("self",), ("cls",), ("mcs",))
 
 
 @overload
@@ -69,10 +73,45 @@ def governed(function: Any = None, /, **options: Any) -> Any:
     return _govern(function, **options)
 
 
+class BoundGovernedFunction(wrapt.BoundFunctionWrapper[..., Any]):
+    """A governed function as it is found on an object or a class."""
+
+    @property
+    def __func__(self) -> Any:
+        """What a method has the plain function for: the governed one. That of a class method is plain here, too."""
+        plain: Any = self.__wrapped__
+        return self._self_parent if self._self_binding == "function" else plain.__func__
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle as methods do: as an attribute of what they are found on."""
+        return getattr, (self._found_on(), self.__name__)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[object, ...]:
+        """Pickle as methods do."""
+        return self.__reduce__()
+
+    def __copy__(self) -> BoundGovernedFunction:
+        """Return itself, as copying a method does but for its identity."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """Return the same method of a copy of its object, as copying a method does."""
+        return getattr(copy.deepcopy(self._found_on(), memo), self.__name__)
+
+    def _found_on(self) -> Any:
+        bound_to = getattr(self.__wrapped__, "__self__", None)
+        return self._self_owner if bound_to is None else bound_to
+
+
 class GovernedFunction(wrapt.FunctionWrapper[..., Any]):
     """A governed function. `tool_of` finds its declaration; everything else is the function's."""
 
-    _self_tool: Tool
+    __bound_function_wrapper__ = BoundGovernedFunction
+
+    def __init__(self, function: Any, wrapper: Any, tool: Tool) -> None:
+        super().__init__(function, wrapper)
+        # Not annotated in the class: `__annotations__` would then be the class's instead of the function's.
+        self._self_tool = tool
 
     def __reduce__(self) -> str:
         """Pickle by name, as functions are."""
@@ -103,6 +142,7 @@ def tool_of(function: object) -> Tool | None:
             getattr(function, "_self_parent", None)
             or getattr(function, "__wrapped__", None)
             or getattr(function, "__func__", None)
+            or _within(function)
         )
     return None
 
@@ -135,39 +175,49 @@ def _govern(
         capabilities=tuple(sorted(capabilities)),
         secrets=tuple(sorted(secrets)),
     )
-    signature = _signature(plain, called)
-    _check_names(tool, signature)
-    bound_signature: inspect.Signature | None = None
+    parameters = _Parameters(plain, called)
+    is_method = _is_method(plain, parameters)
+    _check_names(tool, parameters.names[1:] if is_method else parameters.names)
+    parameters_bound: _Parameters | None = None
     shape = _shape(plain)
+    names = getattr(plain, "__name__", called), getattr(plain, "__qualname__", called)
 
     def wrapper(
         wrapped: Any, _instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        nonlocal bound_signature
+        nonlocal parameters_bound
         if was_judged(tool):
             return wrapped(*args, **kwargs)
         while isinstance(wrapped, functools.partial):  # what it holds is judged like the rest
-            args, kwargs = (*wrapped.args, *args), {**wrapped.keywords, **kwargs}
-            wrapped = wrapped.func
+            given = functools.partial(_given, *wrapped.args, **wrapped.keywords)
+            (args, kwargs), wrapped = given(*args, **kwargs), wrapped.func
+        if is_method and wrapped is plain and args and args[0] is not None:
+            # Called by what stands between it and its class, such as another decorator: bind it as the class would.
+            wrapped, args = types.MethodType(plain, args[0]), args[1:]
         if wrapped is plain:
-            expected = signature
+            expected = parameters
         else:  # a method: the same without its first parameter, whatever the instance
-            expected = bound_signature = bound_signature or _signature(wrapped, called)
-        try:
-            bound = expected.bind(*args, **kwargs)
-        except TypeError as error:
-            raise TypeError(f"{called}() {error}") from None
-        whole = inspect.BoundArguments(expected, dict(bound.arguments))
-        whole.apply_defaults()
+            expected = parameters_bound = parameters_bound or _Parameters(wrapped, called)
+        arguments = expected.bound(args, kwargs)
         session = session_for(called)
-        performer, copied = session.performer(tool, whole.arguments)
-        # Defaults are judged, and left to the function: one that keeps state in a default must find it again.
-        bound.arguments.update({name: copied[name] for name in bound.arguments if name in copied})
-        return shape(performer, Scope(session, performer.call), wrapped, (bound.args, bound.kwargs))
+        performer, copied = session.performer(tool, arguments)
+        scope = Scope(session, performer.call)
+        running = shape(performer, scope, wrapped, expected.placed(copied, args, kwargs))
+        if shape is not _bodies.call_function:  # warnings and debuggers then name the tool
+            running.__name__, running.__qualname__ = names
+        return running
 
-    result = GovernedFunction(function, wrapper)
-    result._self_tool = tool  # noqa: SLF001 - what begins so stays on the wrapper
-    return result
+    return GovernedFunction(function, wrapper, tool)
+
+
+def _within(function: Any) -> object:
+    """What a partial calls, or an object that can be called."""
+    if isinstance(function, functools.partial):
+        return function.func
+    is_object = callable(function) and not (
+        inspect.isroutine(function) or inspect.isclass(function)
+    )
+    return type(function).__call__ if is_object else None
 
 
 def _unwrapped(function: Any) -> Any:
@@ -190,26 +240,78 @@ def _shape(function: Any) -> Callable[..., Any]:
     return _bodies.call_function
 
 
-def _signature(function: Any, name: str) -> inspect.Signature:
-    try:
-        return inspect.signature(function)
-    except (ValueError, TypeError) as error:
-        raise Misuse(
-            f"{name} has no signature to bind arguments by ({error}); wrap it in a function that has one"
-        ) from error
+class _Parameters:
+    """The parameters of a function: how a call of it is read, and how the copies of its arguments are passed on."""
+
+    def __init__(self, function: Any, called: str) -> None:
+        try:
+            self._signature = inspect.signature(function)
+        except (ValueError, TypeError) as error:
+            raise Misuse(
+                f"{called} has no signature to bind arguments by ({error}); wrap it in a function that has one"
+            ) from error
+        self._called = called
+        self.names = tuple(self._signature.parameters)
+        parameter = inspect.Parameter
+        self._positional = self._of(parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        self._named = self._of(parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        self._rest = "".join(self._of(parameter.VAR_POSITIONAL))
+        self._others = "".join(self._of(parameter.VAR_KEYWORD))
+
+    def _of(self, *kinds: object) -> tuple[str, ...]:
+        return tuple(p.name for p in self._signature.parameters.values() if p.kind in kinds)
+
+    def bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return all arguments by the name of their parameter, defaults included."""
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self._called}() {error}") from None
+        bound.apply_defaults()
+        return bound.arguments
+
+    def placed(
+        self, copied: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Sequence[Any], dict[str, Any]]:
+        """
+        Return the copies as the originals were given: by position what came by position, by name what came by name.
+
+        Defaults are left to the function: one that keeps state in a default must find it again.
+        """
+        if not copied:  # there are no arguments, or they cannot be judged, and then they go nowhere
+            return args, kwargs
+        taken = self._positional[: len(args)]
+        placed = [copied[name] for name in taken]
+        if len(args) > len(taken):
+            placed.extend(copied[self._rest])
+        return placed, {
+            name: copied[name] if name in self._named else copied[self._others][name]
+            for name in kwargs
+        }
 
 
-def _check_names(tool: Tool, signature: inspect.Signature) -> None:
-    parameters = signature.parameters
+def _given(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What a partial passes on, whatever the rules of its Python are."""
+    return args, kwargs
+
+
+def _is_method(function: Any, parameters: _Parameters) -> bool:
+    """Whether *function* was written in the body of a class and takes what it is found on first, by the usual name."""
+    place = getattr(function, "__qualname__", "").rpartition(".")[0]
+    in_class = bool(place) and not place.endswith("<locals>")
+    return in_class and inspect.isfunction(function) and parameters.names[:1] in _RECEIVERS
+
+
+def _check_names(tool: Tool, names: Sequence[str]) -> None:
     cost = tool.cost if isinstance(tool.cost, str) else None
     for option, named in (
         ("resource", tool.resource),
         ("cost", cost),
         *(("secrets", s) for s in tool.secrets),
     ):
-        if named is not None and named not in parameters:
+        if named is not None and named not in names:
             raise Misuse(
-                f"{tool.name}: {option}={named!r} names no argument; it has: {', '.join(parameters) or 'none'}"
+                f"{tool.name}: {option}={named!r} names no argument; it has: {', '.join(names) or 'none'}"
             )
 
 

@@ -19,9 +19,9 @@ from interlock._telemetry import Telemetry
 from interlock.evaluators import Panel
 from interlock.events import Recorded
 from interlock.policy import Policy
-from interlock.store import policies, sessions
+from interlock.store import policies
 from interlock.store.engine import Store
-from interlock.store.verify import Report, verify
+from interlock.store.verify import Report, orphans, session_ids, verify
 from interlock.store.writer import outcome
 
 _P = ParamSpec("_P")
@@ -150,20 +150,22 @@ class Governor:
         **kwargs: _P.kwargs,
     ) -> _T:
         """
-        Run *operation* on a snapshot, beside the writer; what it would write is not kept.
+        Run *operation* on a snapshot, beside the writer; it cannot write.
 
         Raises:
-            StoreUnavailable: the store did not answer.
+            StoreUnavailable: the store did not answer, or *operation* tried to write.
         """
         return self._machinery.store.read(operation, *args, **kwargs)
 
     def verify(self) -> Iterator[Report]:
-        """Verify every session, newest first, one report each; see `store.verify`."""
+        """Verify every session, newest first, then what is left of deleted ones, a report each; see `store.verify`."""
         before: str | None = None
-        while page := self.read(sessions.newest, before=before):
-            for row in page:
-                yield self.read(_verify_one, row.id)
-            before = page[-1].id
+        while page := self.read(session_ids, before=before):
+            for session_id in page:
+                yield self.read(verify, session_id)
+            before = page[-1]
+        for session_id in self.read(orphans):
+            yield self.read(verify, session_id)
 
     def close(self) -> None:
         """Commit what waits and let go of the store. Calling it again does nothing."""
@@ -201,7 +203,3 @@ def _policy(given: Policy | str | Path | Mapping[str, Any] | None) -> Policy | N
             return Policy.build(given)
         case str() | Path():
             return Policy.load(given)
-
-
-def _verify_one(connection: Connection, session_id: str) -> Report:
-    return verify(connection, sessions.get(connection, session_id))

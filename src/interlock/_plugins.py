@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -20,7 +21,12 @@ from interlock.events import Recorded
 GROUP = "interlock"
 """The entry-point group in which distributions offer plugins."""
 
+HOOKS = frozenset(name for name in vars(hookspecs) if name.startswith("interlock_"))
+"""The names of the hooks."""
+
 log = logging.getLogger("interlock")
+
+_decoder = msgspec.json.Decoder(Opinion)
 
 
 class Plugins:
@@ -40,7 +46,6 @@ class Plugins:
             name, plugin = self._found(item) if isinstance(item, str) else (_name_of(item), item)
             try:
                 self._manager.register(plugin, name)
-                self._manager.check_pending()
             except (ValueError, pluggy.PluginValidationError) as error:
                 raise PluginError(
                     f"plugin {name!r} cannot be used: {error}",
@@ -74,11 +79,29 @@ class Plugins:
 
 
 class _Manager(pluggy.PluginManager):
+    def register(self, plugin: object, name: str | None = None) -> str | None:
+        """Register *plugin*; what it implements has to be hooks, and one at least."""
+        registered = super().register(plugin, name)
+        self.check_pending()
+        if not self.get_hookcallers(plugin):
+            raise ValueError(f"it implements none of the hooks {', '.join(sorted(HOOKS))}")
+        return registered
+
     def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:
-        """Refuse what would let one plugin silence another, before anything is registered."""
+        """Refuse, before anything is registered, what could silence another plugin or would never be heard."""
         options = super().parse_hookimpl_opts(plugin, name)
-        if options and (options["wrapper"] or options["hookwrapper"]):
+        if options is None:
+            if name in HOOKS and inspect.isroutine(getattr(plugin, name)):
+                raise ValueError(
+                    f"{name} is not marked, so it would never be called; put @hookimpl on it"
+                )
+            return None
+        if options["wrapper"] or options["hookwrapper"]:
             raise ValueError(f"{name} is a hook wrapper, which could silence other plugins")
+        if inspect.iscoroutinefunction(getattr(plugin, name)):
+            raise ValueError(
+                f"{name} is async and would never be awaited; an evaluator may be async"
+            )
         return options
 
 
@@ -92,9 +115,15 @@ def checked(ask: Callable[[], object], author: str) -> Opinion | None:
 
 
 def valid(answer: object, author: str) -> Opinion | None:
-    """Return *answer* if it is an opinion or None, else a DENY that says it is not."""
-    if answer is None or (isinstance(answer, Opinion) and isinstance(answer.verdict, Verdict)):
-        return answer
+    """Return *answer* if it is an opinion that can be recorded, or None; else a DENY that says it is not."""
+    if answer is None:
+        return None
+    if isinstance(answer, Opinion) and isinstance(answer.verdict, Verdict):
+        try:
+            # A struct holds whatever it was given. What comes back from JSON is plain data of the declared types.
+            return _decoder.decode(msgspec.json.encode(answer))
+        except Exception as error:  # noqa: BLE001 - whatever foreign data raises when it is read
+            return fault(author, f"answered with an Opinion of wrong data ({type(error).__name__})")
     return fault(author, f"answered with a {type(answer).__name__} instead of an Opinion or None")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -49,7 +49,10 @@ def entered(scope: Scope) -> Iterator[None]:
     try:
         yield
     finally:
-        _scope.reset(token)
+        # What was entered in one context may be left in another, as when a framework finishes a generator of its own
+        # in another thread. That one never had *scope*, so there is nothing to take back.
+        with suppress(ValueError):
+            _scope.reset(token)
 
 
 def session_for(name: str) -> Governs:

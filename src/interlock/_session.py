@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 from sqlalchemy import Connection
 
@@ -15,7 +15,7 @@ from interlock import _bodies, _flow, events
 from interlock._call import Identity, Tool, describe
 from interlock._clock import new_id
 from interlock._drive import Machinery, Performer, adrive, drive
-from interlock._scope import Scope, entered
+from interlock._scope import Scope, entered, session_for
 from interlock._state import SessionState, fold
 from interlock._ticket import Ticket
 from interlock.errors import Misuse, NotConfigured, StoreUnavailable
@@ -204,6 +204,16 @@ class Session:
             type(error).__name__,
             lost,
         )
+
+
+def current_session(tool: str) -> Session:
+    """
+    Return the session that the code around is in, for an adapter that is about to make a call of *tool* in it.
+
+    Raises:
+        NotConfigured: there is none.
+    """
+    return cast("Session", session_for(tool))
 
 
 def _folded(connection: Connection, session_id: str) -> SessionState:

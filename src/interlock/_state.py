@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 from enum import Enum
 from typing import TypeVar
 
@@ -15,6 +15,9 @@ from interlock import events
 from interlock._verdict import Verdict
 
 _K = TypeVar("_K")
+
+# Sums of money are not rounded, whatever context the host has set for its own.
+_EXACTLY = Context(prec=1_000)
 
 
 class SessionStatus(Enum):
@@ -91,7 +94,7 @@ def _after(state: SessionState, recorded: events.Recorded) -> SessionState:
                 state,
                 running=immutabledict(running),
                 outcomes=_counted(state.outcomes, finished.outcome),
-                cost_usd=state.cost_usd + (finished.cost_usd or 0),
+                cost_usd=_EXACTLY.add(state.cost_usd, finished.cost_usd or 0),
             )
         case events.TicketOpened() | events.TicketResolved():
             return state

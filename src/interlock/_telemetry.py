@@ -159,16 +159,15 @@ class CallTrace:
         self._decision: Span = trace.INVALID_SPAN
         self._execution: Span | None = None
         self._parent = context.get_current()
+        self._ids: TraceIds | None = None
+        self._opened = False
         self._shown: dict[str, AttributeValue] = {}
         self._began = time.perf_counter()
 
     @property
     def ids(self) -> TraceIds | None:
         """Where the decision will be found; None when nothing traces."""
-        found = self._decision.get_span_context()
-        if not found.is_valid:
-            return None
-        return TraceIds(f"{found.trace_id:032x}", f"{found.span_id:016x}", int(found.trace_flags))
+        return self._ids
 
     @fails_open
     def begin(self) -> None:
@@ -195,6 +194,11 @@ class CallTrace:
                 **common,
             },
         )
+        found = self._decision.get_span_context()
+        if found.is_valid:
+            self._ids = TraceIds(
+                f"{found.trace_id:032x}", f"{found.span_id:016x}", int(found.trace_flags)
+            )
 
     @contextmanager
     def deciding(self) -> Iterator[None]:
@@ -228,17 +232,19 @@ class CallTrace:
             self._fail(span, "EvaluatorFailed")
         self._measure(verdict)
         self._emit(decision)
-        span.end()
+        _end(span)
         if not decision.admits:
-            self._end_root()
+            if (outer := self._outer()) is not None:
+                outer.set_attributes(self._shown)
+            _end(self._root)
 
     @fails_open
     def undecided(self, error: BaseException) -> None:
         """Show that no decision was reached, and why: by the class of *error* alone."""
         self._fail(self._decision, type(error).__qualname__)
         self._measure(UNDECIDED)
-        self._decision.end()
-        self._end_root()
+        _end(self._decision)
+        _end(self._root)
 
     @contextmanager
     def running(self, *, attach: bool) -> Iterator[None]:
@@ -247,7 +253,9 @@ class CallTrace:
 
         A stream must not be given a current span: its consumer, which runs between its items, would see it.
         """
-        self._open_execution()
+        if not self._opened:
+            self._opened = True
+            self._open_execution()
         span = self._execution
         if span is None:  # the framework's own span is current already
             yield
@@ -268,7 +276,8 @@ class CallTrace:
                 span.set_attribute(CALL_OUTCOME, finished.outcome.value)
                 if finished.outcome is Outcome.RAISED and finished.error_type:
                     self._fail(span, finished.error_type)
-        self._end()
+        _end(self._execution)
+        _end(self._root)
 
     @fails_open
     def lost(self, error: BaseException) -> None:
@@ -283,15 +292,14 @@ class CallTrace:
         )
         if self._execution is not None:
             self._fail(self._execution, type(error).__qualname__)
-        self._end()
+        _end(self._execution)
+        _end(self._root)
 
     @fails_open
     def _open_execution(self) -> None:
         name = self._call.tool.name
-        current = trace.get_current_span()
-        shown: Mapping[str, object] = getattr(current, "attributes", None) or {}
-        if shown.get(OPERATION_NAME) == "execute_tool" and shown.get(TOOL_NAME) == name:
-            current.set_attributes(self._shown)
+        if (outer := self._outer()) is not None:
+            outer.set_attributes({CALL_ID: self._call.id, **self._shown})
             return
         self._execution = self._start(
             "execute_tool",
@@ -307,6 +315,14 @@ class CallTrace:
             },
         )
 
+    def _outer(self) -> Span | None:
+        """The current span, if a framework made it for this call: of this tool, and no other call's already."""
+        current = trace.get_current_span()
+        shown: Mapping[str, object] = getattr(current, "attributes", None) or {}
+        is_execution = shown.get(OPERATION_NAME) == "execute_tool"
+        is_this = shown.get(TOOL_NAME) == self._call.tool.name and CALL_ID not in shown
+        return current if is_execution and is_this else None
+
     def _start(self, verb: str, attributes: dict[str, AttributeValue]) -> Span:
         return self._telemetry.tracer.start_span(
             f"{verb} {self._call.tool.name}",
@@ -317,6 +333,7 @@ class CallTrace:
             set_status_on_exception=False,
         )
 
+    @fails_open
     def _measure(self, verdict: str) -> None:
         self._telemetry.duration.record(
             time.perf_counter() - self._began,
@@ -330,6 +347,7 @@ class CallTrace:
             context=trace.set_span_in_context(self._decision, self._parent),
         )
 
+    @fails_open
     def _emit(self, decision: Decision) -> None:
         self._telemetry.logger.emit(
             LogRecord(
@@ -346,14 +364,11 @@ class CallTrace:
         span.set_status(Status(StatusCode.ERROR))
         span.set_attribute(ERROR_TYPE, error_type)
 
-    def _end(self) -> None:
-        if self._execution is not None:
-            self._execution.end()
-        self._end_root()
 
-    def _end_root(self) -> None:
-        if self._root is not None:
-            self._root.end()
+@fails_open
+def _end(span: Span | None) -> None:
+    if span is not None:
+        span.end()
 
 
 @contextmanager

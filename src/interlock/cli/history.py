@@ -77,13 +77,14 @@ def events(
 
 def verify(db: Database = DEFAULT, *, json: Json = False) -> None:
     """Recompute every session from its events; exit with 1 if anything disagrees."""
-    problems = 0
+    seen = problems = 0
     reports: list[Report] = []
     with opened(db) as governor:
         total = governor.read(stored.count)
         console = Console(stderr=True)
         with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             for report in progress.track(governor.verify(), total=total, description="Verifying"):
+                seen += 1
                 problems += report.problem is not None
                 if json:
                     print_json([_report(report)])
@@ -93,7 +94,7 @@ def verify(db: Database = DEFAULT, *, json: Json = False) -> None:
         for report in reports:
             _print_report(report)
         sound = Text(
-            f"{total - problems} of {total} sessions verified",
+            f"{seen - problems} of {seen} sessions verified",
             style="green" if not problems else "red",
         )
         show(sound)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from types import MappingProxyType
@@ -87,7 +88,15 @@ async def _ask(seat: _Seat, call: Call) -> Opinion | None:
             answer: object = await _evaluate(seat.evaluator, call)
     except TimeoutError:
         return fault(seat.author, f"gave no answer within {seat.timeout_s:g} s")
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - it could not judge, so the call must not run
+    except anyio.get_cancelled_exc_class():
+        raise
+    except BaseException as error:
+        if (
+            isinstance(error, KeyboardInterrupt)
+            and threading.current_thread() is threading.main_thread()
+        ):
+            raise  # somebody's Ctrl-C; in any other thread it is the evaluator's own
+        # It could not judge, so the call must not run.
         return fault(seat.author, f"raised {type(error).__name__}")
     return valid(answer, seat.author)
 
@@ -95,7 +104,10 @@ async def _ask(seat: _Seat, call: Call) -> Opinion | None:
 async def _evaluate(evaluator: Evaluator, call: Call) -> object:
     if inspect.iscoroutinefunction(evaluator.evaluate):
         return await evaluator.evaluate(call)
-    return await anyio.to_thread.run_sync(evaluator.evaluate, call, abandon_on_cancel=True)
+    answer: object = await anyio.to_thread.run_sync(
+        evaluator.evaluate, call, abandon_on_cancel=True
+    )
+    return await answer if inspect.isawaitable(answer) else answer
 
 
 def _seat(item: EvaluatorDocument, number: int, own: Mapping[str, type]) -> _Seat:
@@ -112,7 +124,22 @@ def _seat(item: EvaluatorDocument, number: int, own: Mapping[str, type]) -> _Sea
         first = error.errors(include_url=False)[0]
         key = ".".join(["evaluators", str(number), "with", *map(str, first["loc"])])
         raise PolicyError(str(first["msg"]).removeprefix("Value error, "), key=key) from None
-    return _Seat(f"evaluator:{item.use}", version, kind(config), item.timeout.total_seconds())
+    except Exception as error:
+        raise _unusable(item.use, version, error) from error
+    try:
+        evaluator = kind(config)
+    except Exception as error:
+        raise _unusable(item.use, version, error) from error
+    return _Seat(f"evaluator:{item.use}", version, evaluator, item.timeout.total_seconds())
+
+
+def _unusable(name: str, version: str | None, error: Exception) -> PluginError:
+    return PluginError(
+        f"{name!r}, from {version or 'the host'}, cannot be built from its configuration: "
+        f"{type(error).__name__}: {error}",
+        plugin=name,
+        distribution=version,
+    )
 
 
 def _found(name: str, own: Mapping[str, type]) -> tuple[Any, str | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -36,14 +37,13 @@ class Policy:
 
     Attributes:
         document: What was parsed.
-        text: The document as canonical JSON, defaults left out: what is stored.
+        text: The document as JSON, keys sorted, defaults left out: what is stored, and reads as the same policy.
         digest: SHA-256 of `text`. Comments, order of keys and file layout do not change it.
     """
 
     def __init__(self, document: PolicyDocument) -> None:
         self.document = document
-        plain = document.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-        self.text = _canonical.canonical(plain).decode()
+        self.text = _text(document)
         self.digest = _canonical.digest(self.text.encode())
         author = f"policy:{document.name}"
         self._rules = tuple((rule.tools, _compile(rule, author)) for rule in document.rules)
@@ -87,8 +87,9 @@ class Policy:
         """
         try:
             text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        except (OSError, ValueError) as error:
+            is_text = not isinstance(error, UnicodeDecodeError)
+            reason = getattr(error, "strerror", error) if is_text else "not UTF-8 text"
             raise PolicyError(f"cannot be read: {reason}", path=str(path)) from error
         return cls.parse(text, path=str(path))
 
@@ -131,6 +132,16 @@ class Policy:
 
     def __repr__(self) -> str:
         return f"<Policy {self.name!r} {self.digest[:12]}, {len(self._rules)} rules>"
+
+
+def _text(document: PolicyDocument) -> str:
+    plain = document.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    try:
+        return json.dumps(
+            plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        )
+    except ValueError:
+        raise PolicyError("it holds a number that is not finite, or of too many digits") from None
 
 
 def _compile(rule: RuleDocument, author: str) -> _Rule:

@@ -11,9 +11,11 @@ Source: S. C. Kleene, Introduction to Metamathematics (1952), section 64.
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 import msgspec
 from pydantic import (
@@ -26,6 +28,7 @@ from pydantic import (
     StrictInt,
     StrictStr,
     Tag,
+    model_serializer,
     model_validator,
 )
 
@@ -43,16 +46,35 @@ class Fault(msgspec.Struct, frozen=True):
 
 Answer: TypeAlias = bool | Fault
 Predicate: TypeAlias = Callable[[Call], Answer]
-Scalar: TypeAlias = StrictBool | StrictInt | StrictFloat | StrictStr | None
-Sortable: TypeAlias = StrictInt | StrictFloat | StrictStr
+Finite: TypeAlias = Annotated[StrictFloat, Field(allow_inf_nan=False)]
+Scalar: TypeAlias = StrictBool | StrictInt | Finite | StrictStr | None
+Sortable: TypeAlias = StrictInt | Finite | StrictStr
 
 
-class _Node(BaseModel):
+class Strict(BaseModel):
+    """A part of a policy. It has no unknown key and no empty one: `when:` with nothing after it is not "always"."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    _may_be_null: ClassVar[frozenset[str]] = frozenset()
+
+    @model_validator(mode="after")
+    def _is_filled_in(self) -> Self:
+        for name, field in type(self).model_fields.items():
+            given = name in self.model_fields_set and name not in self._may_be_null
+            if given and getattr(self, name) is None:
+                raise ValueError(f"{(field.alias or name)!r} is empty; fill it in or leave it out")
+        return self
+
+
+class _Node(Strict):
+    pass
 
 
 class _Comparison(_Node):
     """What a value is compared with; several comparisons must all hold."""
+
+    _may_be_null = frozenset({"equals", "contains"})
 
     equals: Scalar = None
     in_: tuple[Scalar, ...] | None = Field(default=None, alias="in")
@@ -76,6 +98,16 @@ class _Comparison(_Node):
     def _comparisons(self) -> list[tuple[str, Any]]:
         names = _Comparison.model_fields
         return [(name, getattr(self, name)) for name in names if name in self.model_fields_set]
+
+    @model_serializer
+    def _as_written(self) -> dict[str, Any]:
+        """What is given, a null too: `exclude_defaults` would leave out `equals: null`, which says something."""
+        fields = type(self).model_fields
+        return {
+            field.alias or name: getattr(self, name)
+            for name, field in fields.items()
+            if name in self.model_fields_set
+        }
 
     def test(self, subject: str) -> Callable[[Any], Answer]:
         """Return a function that compares a value, called *subject* in faults, with all that is given."""
@@ -112,8 +144,8 @@ class ArgumentNode(_Comparison):
             for key in path:
                 if isinstance(value, Mapping) and key in value:
                     value = value[key]
-                elif isinstance(value, tuple) and str(key).isdecimal() and int(key) < len(value):
-                    value = value[int(key)]
+                elif isinstance(value, tuple) and (index := _index(key)) < len(value):
+                    value = value[index]
                 else:
                     return Fault(f"{subject} does not exist")
             return test(value)
@@ -134,7 +166,7 @@ class CostNode(_Node):
 
 
 class RiskRange(_Node):
-    """Bounds on the scale low, medium, high, critical."""
+    """Bounds on the scale low, medium, high, critical; several bounds must all hold."""
 
     at_most: Literal["low", "medium", "high", "critical"] | None = None
     at_least: Literal["low", "medium", "high", "critical"] | None = None
@@ -155,8 +187,8 @@ class RiskNode(_Node):
     def predicate(self) -> Predicate:
         """Compare the risk, which every call has."""
         wanted = self.risk
-        least = Risk(wanted.equals or wanted.at_least or "low")
-        most = Risk(wanted.equals or wanted.at_most or "critical")
+        least = max(Risk(word) for word in (wanted.equals, wanted.at_least, "low") if word)
+        most = min(Risk(word) for word in (wanted.equals, wanted.at_most, "critical") if word)
         return lambda call: least <= call.tool.risk <= most
 
 
@@ -254,6 +286,11 @@ def _kleene(children: list[Predicate], *, decisive: bool) -> Predicate:
     return holds
 
 
+def _index(key: str | int) -> int:
+    """The place in a list that *key* names; one beyond any list when it names none."""
+    return int(key) if re.fullmatch(r"[0-9]{1,9}", str(key)) else sys.maxsize
+
+
 def _number(value: object) -> Decimal | None:
     """A number as exactly what its text says; None for what is no number, and a bool is none."""
     if isinstance(value, bool):
@@ -271,7 +308,9 @@ def _equals(value: object, wanted: object) -> bool | None:
     left, right = _number(value), _number(wanted)
     if left is not None and right is not None:
         return left == right
-    return value == wanted if type(value) is type(wanted) else None
+    if type(value) is not type(wanted) or isinstance(value, (float, Decimal)):  # not finite
+        return None
+    return value == wanted
 
 
 def _one_of(value: object, wanted: tuple[object, ...]) -> bool | None:
@@ -308,7 +347,8 @@ def _contains(value: object, wanted: object) -> bool | None:
     if type(value) is str:
         return wanted in value if type(wanted) is str else None
     if isinstance(value, (tuple, frozenset)):
-        return any(_equals(item, wanted) for item in value)
+        answers = [_equals(item, wanted) for item in value]
+        return True if any(answers) else None if None in answers else False
     return None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
@@ -16,10 +17,11 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
+    JsonValue,
     PlainSerializer,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
 from ruamel.yaml import YAML
@@ -27,7 +29,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from interlock.errors import PolicyError
-from interlock.policy.conditions import MAX_DEPTH, NODES, Condition, depth_of
+from interlock.policy.conditions import MAX_DEPTH, NODES, Condition, Strict, depth_of
 
 MAX_CHARACTERS = 4 * 1024 * 1024
 """Text longer than this is refused before it is parsed."""
@@ -35,32 +37,42 @@ MAX_CHARACTERS = 4 * 1024 * 1024
 MAX_NODES = 1_000_000
 """Keys and values, aliases counted each time they are used, beyond which a policy is refused."""
 
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+LONGEST = timedelta(days=3650)
+"""No duration is longer: added to any date of this millennium, it is still a date."""
+
+_UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-def _duration(value: object) -> object:
-    found = re.fullmatch(r"(\d{1,9})([smhd])", value) if isinstance(value, str) else None
-    if isinstance(value, timedelta):
-        return value
-    if found is None:
-        raise ValueError("write a number and a unit: 90s, 15m, 1h or 7d")
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+def _duration(value: object) -> timedelta:
+    found = re.fullmatch(r"([0-9]{1,9})(ms|[smhd])", value) if isinstance(value, str) else None
+    if found is not None:
+        value = timedelta(**{_UNITS[found[2]]: int(found[1])})
+    if not isinstance(value, timedelta):
+        raise ValueError("write a number and a unit: 500ms, 90s, 15m, 1h or 7d")  # noqa: TRY004 - pydantic's way
+    if not timedelta(0) < value <= LONGEST:
+        raise ValueError(
+            f"a duration is longer than nothing and no longer than {LONGEST.days} days"
+        )
+    if value % timedelta(milliseconds=1):
+        raise ValueError("a duration is a whole number of milliseconds")
+    return value
+
+
+def _written_duration(value: timedelta) -> str:
+    milliseconds = value // timedelta(milliseconds=1)
+    return f"{milliseconds}ms" if milliseconds % 1_000 else f"{milliseconds // 1_000}s"
 
 
 Duration = Annotated[
     timedelta,
-    BeforeValidator(_duration, json_schema_input_type=str),
-    PlainSerializer(lambda value: f"{int(value.total_seconds())}s", return_type=str),
-    Field(gt=timedelta(0)),
+    BeforeValidator(_duration),
+    PlainSerializer(_written_duration, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,9}(ms|[smhd])$"}),
 ]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class RuleDocument(_Strict):
+class RuleDocument(Strict):
     """
     One rule. It matches when one of `tools` and the whole of `when` match; the first rule that matches speaks.
 
@@ -95,16 +107,16 @@ class RuleDocument(_Strict):
         return self
 
 
-class EvaluatorDocument(_Strict):
+class EvaluatorDocument(Strict):
     """An evaluator by name, the tools it judges, and its configuration."""
 
     use: Name
     tools: tuple[Name, ...] = ("*",)
-    timeout: Duration = timedelta(seconds=2)
-    with_: Mapping[str, Any] = Field(default_factory=dict, alias="with")
+    timeout: Duration = Field(default=timedelta(seconds=2), json_schema_extra={"default": "2s"})
+    with_: Mapping[str, JsonValue] = Field(default_factory=dict, alias="with")
 
 
-class PolicyDocument(_Strict):
+class PolicyDocument(Strict):
     """
     A whole policy. `version` is that of the language.
 
@@ -197,9 +209,14 @@ def _plain(data: object, seen: list[int]) -> object:
         raise OverflowError
     match data:
         case Mapping():
-            return {_plain(key, seen): _plain(value, seen) for key, value in data.items()}
+            return {
+                str(key) if isinstance(key, str) else key: _plain(value, seen)
+                for key, value in data.items()
+            }
         case list() | tuple():
             return [_plain(item, seen) for item in data]
+        case AbstractSet():  # has no order of its own, and the digest needs one
+            return [_plain(item, seen) for item in sorted(data, key=repr)]
         case str():
             return str(data)
         case bool():
@@ -239,6 +256,7 @@ def _sentence(problem: Any) -> str:
             return str(problem["msg"]).removeprefix("Value error, ")
         case _:
             said = str(problem["msg"]).replace("Input should", "this should")
+            said = re.sub(r"dictionary( or instance of \w+)?", "mapping", said)
             return said.replace("Tuple should", "this list should").replace("tuple", "list")
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sqlite3
+import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import nullcontext
 from functools import partial
@@ -24,6 +26,8 @@ _T = TypeVar("_T")
 
 BUSY_TIMEOUT_MS = 30_000
 """How long a writer waits for a process that does not use the lock file, such as the `sqlite3` shell."""
+
+_RETRY_MS = 5
 
 
 class Store:
@@ -50,12 +54,16 @@ class Store:
         self._in_memory = self.url.database in {None, "", ":memory:"}
         options: dict[str, object] = {"interlock_clock": clock}
         self._writing = _engine(
-            self.url, "BEGIN IMMEDIATE", single=self._in_memory, options=options
+            self.url,
+            "BEGIN IMMEDIATE",
+            ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"),
+            single=self._in_memory,
+            options=options,
         )
         self._reading = (
             self._writing
             if self._in_memory
-            else _engine(self.url, "BEGIN", single=False, options=options)
+            else _engine(self.url, "BEGIN", ("query_only=ON",), single=False, options=options)
         )
         self._writer = Writer(
             self._writing,
@@ -98,13 +106,13 @@ class Store:
         **kwargs: _P.kwargs,
     ) -> _T:
         """
-        Run *operation* on a snapshot, beside the writer and without its lock.
+        Run *operation* on a snapshot, beside the writer and without its lock; it cannot write.
 
         Raises:
-            StoreUnavailable: the database did not answer.
+            StoreUnavailable: the database did not answer, or *operation* tried to write.
         """
         if self._in_memory:  # its only connection is the writer's
-            return self._writer.run(partial(_call, operation, args, kwargs))
+            return self._writer.run(partial(_look, operation, args, kwargs))
         try:
             with self._reading.connect() as connection, connection.begin():
                 return operation(connection, *args, **kwargs)
@@ -137,6 +145,19 @@ def _call(
     return operation(connection, *args, **kwargs)
 
 
+def _look(
+    operation: Callable[..., _T],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    connection: Connection,
+) -> _T:
+    connection.exec_driver_sql("PRAGMA query_only=ON")
+    try:
+        return operation(connection, *args, **kwargs)
+    finally:
+        connection.exec_driver_sql("PRAGMA query_only=OFF")
+
+
 def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
@@ -151,7 +172,9 @@ def _parse(url: str) -> URL:
     return parsed.set(drivername="sqlite+pysqlite")
 
 
-def _engine(url: URL, begin: str, *, single: bool, options: dict[str, object]) -> Engine:
+def _engine(
+    url: URL, begin: str, pragmas: Iterable[str], *, single: bool, options: dict[str, object]
+) -> Engine:
     engine = create_engine(
         url,
         poolclass=StaticPool if single else QueuePool,
@@ -164,8 +187,8 @@ def _engine(url: URL, begin: str, *, single: bool, options: dict[str, object]) -
         # The driver's own BEGIN comes late and is deferred; ours says which lock it takes, and when.
         connection.isolation_level = None
         cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-            cursor.execute(f"PRAGMA {pragma}")
+        for pragma in pragmas:
+            _patiently(cursor.execute, f"PRAGMA {pragma}")
         cursor.close()
 
     @event.listens_for(engine, "begin")
@@ -173,3 +196,22 @@ def _engine(url: URL, begin: str, *, single: bool, options: dict[str, object]) -
         connection.exec_driver_sql(begin)
 
     return engine
+
+
+def _patiently(execute: Callable[[str], object], statement: str) -> None:
+    """
+    Execute *statement*, trying again as long as others hold the file.
+
+    SQLite does not wait by itself where a file's journal mode is changed, which is once in its life.
+    Source: https://www.sqlite.org/c3ref/busy_handler.html, on when the handler is not invoked.
+    """
+    for _ in range(BUSY_TIMEOUT_MS // _RETRY_MS):
+        try:
+            execute(statement)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            time.sleep(_RETRY_MS / 1000)
+        else:
+            return
+    execute(statement)

@@ -120,11 +120,8 @@ def whole_history(connection: Connection, session_id: str) -> Iterator[events.Re
 
 def from_row(row: Row[Any]) -> events.Recorded:
     """Return the event that *row* of the table holds, as it is stored and unverified."""
-    trace = (
-        None
-        if row.trace_id is None
-        else events.TraceIds(row.trace_id, row.span_id, row.trace_flags)
-    )
+    ids = (row.trace_id, row.span_id, row.trace_flags)
+    trace = None if ids == (None, None, None) else events.TraceIds(*ids)
     return events.Recorded(
         id=row.id,
         session_id=row.session_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,6 +22,9 @@ from interlock.store.time import now
 
 LIFETIME = timedelta(hours=1)
 """How long a ticket stays open when the policy does not say."""
+
+MAX_LIFETIME = timedelta(days=36_525)
+"""How long a ticket stays open at most: a hundred years."""
 
 
 _STANDING = (
@@ -78,7 +82,7 @@ def get(connection: Connection, ticket_id: str) -> Ticket:
         raise Conflict(
             f"there is no ticket {ticket_id}; `interlock approvals list` shows those that are"
         )
-    return _from_row(row)
+    return from_row(row)
 
 
 def pending(connection: Connection, *, after: str | None = None, limit: int = 50) -> list[Ticket]:
@@ -94,7 +98,7 @@ def pending(connection: Connection, *, after: str | None = None, limit: int = 50
     )
     if after is not None:
         query = query.where(tables.tickets.c.id > after)
-    return [_from_row(row) for row in connection.execute(query)]
+    return [from_row(row) for row in connection.execute(query)]
 
 
 def standing(connection: Connection, call: Call, *, at: datetime) -> Ticket | None:
@@ -108,7 +112,7 @@ def standing(connection: Connection, call: Call, *, at: datetime) -> Ticket | No
     ).one_or_none()
     if row is None:
         return None
-    ticket = _from_row(row)
+    ticket = from_row(row)
     if ticket.state is TicketState.DENIED:
         return ticket
     lives = ticket.state is not TicketState.CLAIMED and at < ticket.expires_at
@@ -129,7 +133,7 @@ def open_ticket(connection: Connection, call: Call, decision: Decision, *, at: d
         requested_by=tuple(name for name in (call.identity.agent, call.identity.user) if name),
         state=TicketState.PENDING,
         opened_at=at,
-        expires_at=at + (decision.expires or LIFETIME),
+        expires_at=at + _lifetime(decision),
     )
     row = msgspec.structs.asdict(ticket)
     for name in ("approvers", "requested_by"):
@@ -153,13 +157,19 @@ def claim(connection: Connection, ticket: Ticket, *, at: datetime) -> bool:
     return claimed.rowcount == 1
 
 
+def _lifetime(decision: Decision) -> timedelta:
+    if decision.expires is None:
+        return LIFETIME
+    return min(max(decision.expires, timedelta(0)), MAX_LIFETIME)
+
+
 def _resolve(
     connection: Connection, ticket_id: str, state: TicketState, by: str, comment: str | None
 ) -> events.Recorded:
     if not by.strip():
         raise Conflict("an answer needs a name: who approves or denies?")
     ticket = get(connection, ticket_id)
-    if state is TicketState.APPROVED and by in ticket.requested_by:
+    if state is TicketState.APPROVED and _plain(by) in map(_plain, ticket.requested_by):
         raise Conflict(
             f"{by} requested ticket {ticket_id} and cannot approve it; somebody else must"
         )
@@ -190,7 +200,13 @@ def _resolve(
     return append(connection, head, [resolved], at=at)[0]
 
 
-def _from_row(row: Row[Any]) -> Ticket:
+def _plain(name: str) -> str:
+    """A name without what tells two spellings of it apart."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).strip()
+
+
+def from_row(row: Row[Any]) -> Ticket:
+    """Return the ticket that *row* of the table holds."""
     fields: dict[str, Any] = dict(row._mapping)  # noqa: SLF001 - the documented way to a mapping
     for name in ("approvers", "requested_by"):
         fields[name] = tuple(msgspec.json.decode(fields[name]))

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, union
 
-from interlock import events
+from interlock import _canonical, events
+from interlock._call import Identity
 from interlock._state import SessionState, fold
-from interlock._ticket import TicketState
-from interlock.store import calls, tables
+from interlock._ticket import Ticket, TicketState
+from interlock.errors import Conflict
+from interlock.store import sessions, tables, tickets
 from interlock.store.events import whole_history
-from interlock.store.sessions import SessionRow
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,34 +41,134 @@ class _Disagreement(Exception):
     pass
 
 
-def verify(connection: Connection, session: SessionRow) -> Report:
+def verify(connection: Connection, session_id: str) -> Report:
     """
-    Check that the history of *session* is complete and unchanged, and that its row, intents and tickets follow from it.
+    Check that the history of a session is complete and unchanged, and that all rows about it follow from it.
 
-    Run it on a snapshot (`governor.read`), with *session* read in the same snapshot.
+    Those rows are the session's own, its intents, its tickets and the policies it names: each column of theirs, but
+    for the time at which a policy was first stored. Run it on a snapshot (`governor.read`).
     Deleting the last events together with an edit of the session's row is not seen from inside the database;
     the head of the chain is also on the spans.
     """
     state = SessionState()
+    told = _Told(session_id)
     problem: str | None = None
-    told: dict[str, tuple[TicketState, str | None]] = {}
     try:
-        for recorded in whole_history(connection, session.id):
-            _check_link(state, recorded)
-            state = fold([recorded], state)
-            _follow_tickets(told, recorded.event)
-        _check_row(session, state)
-        _check_intents(connection, session, state)
-        _check_tickets(connection, session, told)
+        with _readable(f"an event of session {session_id}"):
+            for recorded in whole_history(connection, session_id):
+                _check_link(state, recorded)
+                state = fold([recorded], state)
+                told.hear(recorded)
+        _check_row(connection, session_id, state)
+        _check_intents(connection, told)
+        _check_tickets(connection, told)
+        _check_policies(connection, told)
     except _Disagreement as found:
         problem = str(found)
     return Report(
-        session_id=session.id,
-        name=session.name,
+        session_id=session_id,
+        name=state.opened.name if state.opened else "",
         state=state,
         in_doubt=tuple(sorted(state.running)),
         problem=problem,
     )
+
+
+def session_ids(connection: Connection, *, before: str | None = None, limit: int = 50) -> list[str]:
+    """Return the ids of up to *limit* sessions, newest first, older than the session *before*; their rows unread."""
+    column = tables.sessions.c.id
+    query = select(column).order_by(column.desc()).limit(limit)
+    if before is not None:
+        query = query.where(column < before)
+    return list(connection.execute(query).scalars())
+
+
+def orphans(connection: Connection) -> list[str]:
+    """Return the ids of sessions that have events, intents or tickets, but no row."""
+    known = select(tables.sessions.c.id)
+    columns = [table.c.session_id for table in (tables.events, tables.intents, tables.tickets)]
+    found = union(*(select(column).where(column.not_in(known)) for column in columns))
+    return sorted(connection.execute(found).scalars())
+
+
+class _Told:
+    """The rows that the events of a session add up to."""
+
+    def __init__(self, session_id: str) -> None:
+        self.session_id = session_id
+        self.intents: dict[str, tuple[str, datetime]] = {}
+        self.tickets: dict[str, Ticket] = {}
+        self.policies: set[str] = set()
+        self._opened: events.SessionOpened | None = None
+        self._decided: events.CallDecided | None = None
+
+    def hear(self, recorded: events.Recorded) -> None:
+        match recorded.event:
+            case events.SessionOpened() as opened:
+                self._opened = opened
+                self.policies |= {opened.policy} if opened.policy else set()
+            case events.CallDecided() as decided:
+                self._decided = decided
+                self.policies.add(decided.policy)
+                if decided.admitted:
+                    self.intents[decided.call_id] = (decided.tool, recorded.at)
+                    self._change(decided.ticket_id, state=TicketState.CLAIMED)
+            case events.CallFinished(call_id=call_id):
+                self.intents.pop(call_id, None)
+            case events.TicketOpened() as opened:
+                self._ticket_opened(opened, recorded)
+            case events.TicketResolved() as answer:
+                self._change(
+                    answer.ticket_id,
+                    state=answer.state,
+                    decided_by=answer.by,
+                    decided_at=recorded.at,
+                    comment=answer.comment,
+                )
+            case events.SessionClosed():
+                pass
+
+    def _ticket_opened(self, opened: events.TicketOpened, recorded: events.Recorded) -> None:
+        session, decided = self._opened, self._decided
+        if session is None or decided is None or decided.call_id != opened.call_id:
+            raise _Disagreement(
+                f"event {recorded.seq} of session {self.session_id} opens a ticket for a call that was not decided"
+            )
+        self.tickets[opened.ticket_id] = Ticket(
+            id=opened.ticket_id,
+            session_id=self.session_id,
+            call_id=opened.call_id,
+            tool=opened.tool,
+            digest=opened.digest,
+            arguments=decided.arguments,
+            reason=decided.reason,
+            approvers=opened.approvers,
+            requested_by=tuple(name for name in (session.agent, session.user) if name),
+            state=TicketState.PENDING,
+            opened_at=recorded.at,
+            expires_at=opened.expires_at,
+        )
+
+    def _change(self, ticket_id: str | None, **fields: Any) -> None:
+        if ticket_id in self.tickets:
+            ticket = self.tickets[ticket_id]
+            self.tickets[ticket_id] = msgspec.structs.replace(ticket, **fields)
+
+
+@contextmanager
+def _readable(what: str) -> Iterator[None]:
+    """A column may hold anything once somebody has written there: that, too, is a disagreement."""
+    try:
+        yield
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        msgspec.MsgspecError,
+    ) as error:
+        raise _Disagreement(f"{what} cannot be read: {type(error).__name__}") from error
 
 
 def _check_link(state: SessionState, recorded: events.Recorded) -> None:
@@ -83,62 +187,81 @@ def _check_link(state: SessionState, recorded: events.Recorded) -> None:
         raise _Disagreement(f"{place} is stored as {recorded.kind} but says otherwise")
 
 
-def _check_row(session: SessionRow, state: SessionState) -> None:
-    for column in ("head", "head_hash", "status", "opened_at", "closed_at"):
-        if getattr(session, column) != getattr(state, column):
-            raise _Disagreement(
-                f"row of session {session.id}: {column} is {getattr(session, column)}, "
-                f"but the events say {getattr(state, column)}"
-            )
+def _check_row(connection: Connection, session_id: str, state: SessionState) -> None:
+    row = f"row of session {session_id}"
+    try:
+        with _readable(row):
+            stored = sessions.get(connection, session_id)
+    except Conflict:
+        raise _Disagreement(f"{row} is missing, and other rows are about it") from None
     opened = state.opened
-    identity = session.identity
-    if opened is None or (opened.name, opened.policy) != (session.name, session.policy):
-        raise _Disagreement(
-            f"row of session {session.id}: its name or policy is not what was opened"
-        )
-    if (opened.agent, opened.user, opened.team, opened.org) != msgspec.structs.astuple(identity):
-        raise _Disagreement(f"row of session {session.id}: its identity is not what was opened")
+    if opened is None or state.opened_at is None:
+        raise _Disagreement(f"event 1 of session {session_id} is missing")
+    told = sessions.SessionRow(
+        id=session_id,
+        name=opened.name,
+        identity=Identity(agent=opened.agent, user=opened.user, team=opened.team, org=opened.org),
+        status=state.status,
+        policy=opened.policy,
+        head=state.head,
+        head_hash=state.head_hash,
+        opened_at=state.opened_at,
+        closed_at=state.closed_at,
+    )
+    _compare(row, stored, told)
 
 
-def _check_intents(connection: Connection, session: SessionRow, state: SessionState) -> None:
-    limit = len(state.running) + 1
-    stored = {call for call, _, _ in calls.in_doubt(connection, session_id=session.id, limit=limit)}
-    for call_id in sorted(stored ^ set(state.running)):
-        where = "has an intent but no event" if call_id in stored else "has an event but no intent"
-        raise _Disagreement(
-            f"call {call_id} of session {session.id} {where} that says it is running"
-        )
+def _check_intents(connection: Connection, told: _Told) -> None:
+    table = tables.intents
+    query = select(table.c.call_id, table.c.tool, table.c.admitted_at).where(
+        table.c.session_id == told.session_id
+    )
+    with _readable(f"an intent of session {told.session_id}"):
+        stored = {row.call_id: (row.tool, row.admitted_at) for row in connection.execute(query)}
+    for call_id in sorted({*stored, *told.intents}):
+        call = f"call {call_id} of session {told.session_id}"
+        if call_id not in told.intents:
+            raise _Disagreement(f"{call} has an intent but no event that says it is running")
+        if call_id not in stored:
+            raise _Disagreement(f"{call} has an event but no intent that says it is running")
+        if stored[call_id] != told.intents[call_id]:
+            raise _Disagreement(f"intent of {call}: its tool or time is not what its event says")
 
 
-def _follow_tickets(told: dict[str, tuple[TicketState, str | None]], event: events.Event) -> None:
-    match event:
-        case events.TicketOpened(ticket_id=ticket_id, digest=digest):
-            told[ticket_id] = (TicketState.PENDING, digest)
-        case events.TicketResolved(ticket_id=ticket_id, state=state) if ticket_id in told:
-            told[ticket_id] = (state, told[ticket_id][1])
-        case events.CallDecided(ticket_id=str() as ticket_id, admitted=True) if ticket_id in told:
-            told[ticket_id] = (TicketState.CLAIMED, told[ticket_id][1])
-        case _:
-            pass
-
-
-def _check_tickets(
-    connection: Connection, session: SessionRow, told: dict[str, tuple[TicketState, str | None]]
-) -> None:
-    for ticket_id, state, digest in _tickets(connection, session.id):
-        if (TicketState(state), digest) != told.pop(ticket_id, None):
-            raise _Disagreement(
-                f"ticket {ticket_id} of session {session.id} is {state}; its events say otherwise"
-            )
-    for ticket_id in sorted(told):
-        raise _Disagreement(f"ticket {ticket_id} of session {session.id} is missing")
-
-
-def _tickets(connection: Connection, session_id: str) -> Iterator[tuple[str, str, str]]:
+def _check_tickets(connection: Connection, told: _Told) -> None:
     query = (
-        select(tables.tickets.c.id, tables.tickets.c.state, tables.tickets.c.digest)
-        .where(tables.tickets.c.session_id == session_id)
+        select(tables.tickets)
+        .where(tables.tickets.c.session_id == told.session_id)
         .order_by(tables.tickets.c.id)
     )
-    for row in connection.execute(query):
-        yield row.id, row.state, row.digest
+    with _readable(f"a ticket of session {told.session_id}"):
+        stored = [tickets.from_row(row) for row in connection.execute(query)]
+    missing = dict(told.tickets)
+    for ticket in stored:
+        name = f"ticket {ticket.id} of session {told.session_id}"
+        if ticket.id not in missing:
+            raise _Disagreement(f"{name} was never opened: no event says so")
+        _compare(name, ticket, missing.pop(ticket.id))
+    for ticket_id in sorted(missing):
+        raise _Disagreement(f"ticket {ticket_id} of session {told.session_id} is missing")
+
+
+def _check_policies(connection: Connection, told: _Told) -> None:
+    table = tables.policies
+    for digest in sorted(told.policies):
+        policy = f"policy {digest} of session {told.session_id}"
+        query = select(table.c.name, table.c.document).where(table.c.digest == digest)
+        row = connection.execute(query).one_or_none()
+        if row is None:
+            raise _Disagreement(f"{policy} is missing")
+        with _readable(policy):
+            if _canonical.digest(row.document.encode()) != digest:
+                raise _Disagreement(f"{policy} was changed: its document has another digest")
+            if msgspec.json.decode(row.document)["name"] != row.name:
+                raise _Disagreement(f"{policy}: its name is not what its document says")
+
+
+def _compare(what: str, stored: msgspec.Struct, told: msgspec.Struct) -> None:
+    for column in stored.__struct_fields__:
+        if getattr(stored, column) != getattr(told, column):
+            raise _Disagreement(f"{what}: {column} is not what the events say")

@@ -32,6 +32,27 @@ _T = TypeVar("_T")
 MAX_BATCH = 512
 """Jobs in one transaction: enough to amortise the commit, few enough to bound a waiter's delay."""
 
+_here = threading.local()
+
+
+def may_wait() -> bool:
+    """
+    Whether this thread may wait for a writer: not if it is inside one.
+
+    The garbage collector runs the end of a stream in whatever thread it interrupts, so also in one that holds the
+    turn which that end would wait for.
+    """
+    return not getattr(_here, "depth", 0)
+
+
+@contextmanager
+def _inside() -> Iterator[None]:
+    _here.depth = getattr(_here, "depth", 0) + 1
+    try:
+        yield
+    finally:
+        _here.depth -= 1
+
 
 class _Job(msgspec.Struct, frozen=True):
     run: Callable[[Connection], Any]
@@ -66,6 +87,7 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._closed = False
 
+    @_inside()
     def run(self, job: Callable[[Connection], _T]) -> _T:
         """
         Return what *job* returns, once it is committed.
@@ -94,6 +116,7 @@ class Writer:
                 future.exception()
             raise
 
+    @_inside()
     def submit(self, job: Callable[[Connection], _T]) -> Future[_T]:
         """
         Queue *job* for the writer's thread, never blocking on the database.
@@ -113,6 +136,7 @@ class Writer:
             self._queue.put(_Job(job, future))
         return future
 
+    @_inside()
     def close(self) -> None:
         """Commit what waits, then stop. Calling it again does nothing."""
         with self._gate:
@@ -126,25 +150,30 @@ class Writer:
         with self._turn:  # a caller may still be driving
             self._engine.dispose()
 
+    @_inside()
     def _serve(self) -> None:
-        while (job := self._queue.get()) is not None:
-            with self._turn:
-                batch = [job]
-                last = False
-                while len(batch) < MAX_BATCH:
-                    try:
-                        waiting = self._queue.get_nowait()
-                    except Empty:
-                        break
-                    if waiting is None:
-                        last = True
-                        break
-                    batch.append(waiting)
-                self._together(
-                    [item for item in batch if item.future.set_running_or_notify_cancel()]
-                )
-            if last:
-                return
+        while self._serve_batch():
+            pass  # the frame is gone, so no job, with its result or exception, is kept until the next one comes
+
+    def _serve_batch(self) -> bool:
+        """Wait for a job and run it with all that wait; return whether there is more to come."""
+        job = self._queue.get()
+        if job is None:
+            return False
+        last = False
+        with self._turn:
+            batch = [job]
+            while len(batch) < MAX_BATCH:
+                try:
+                    waiting = self._queue.get_nowait()
+                except Empty:
+                    break
+                if waiting is None:
+                    last = True
+                    break
+                batch.append(waiting)
+            self._together([item for item in batch if item.future.set_running_or_notify_cancel()])
+        return not last
 
     def _together(self, batch: list[_Job]) -> None:
         """Run *batch* in one transaction and wake its callers; if that fails, run each alone."""
@@ -245,6 +274,7 @@ async def outcome(future: Future[_T]) -> tuple[_T, BaseException | None]:
                     asyncio.CancelledError
                 ) as cancellation:  # task.cancel(), which anyio's shield lets through
                     held = cancellation
+            waiting.exception()  # looked at, or asyncio logs it as one that nobody has seen
         else:
             await anyio.to_thread.run_sync(future.exception)
     try:
