@@ -1,29 +1,35 @@
 """
-A support agent works a case: what it may do runs, what it may not do is refused, and a human is asked in between.
+A support agent works a case. What it may do runs, what it may not do is refused, and once a person is asked.
 
-The agent, its runner and its tools are the real OpenAI Agents SDK. Only the model is scripted, so no key and no
-network are needed. Run it with `make demo`, or `python examples/support_desk.py [--db URL]`.
+Agent, runner and tools are the real OpenAI Agents SDK; only the model is scripted, so this needs no network and no
+key. Run it with `make demo`, or `python examples/support_desk.py [--db URL]`. The policy is in support_desk.yaml.
 """
 
 import argparse
 import asyncio
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from agents import Agent, Runner, function_tool, set_tracing_disabled
-from agents.testing import ScriptedModel, assistant_message, function_call
+from agents import Agent, RunHooks, Runner, function_tool, set_tracing_disabled
+from agents.testing import ModelCall, ModelStep, ScriptedModel, assistant_message, function_call
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from interlock import Governor, Verdict, governed, hookimpl
-from interlock.events import CallDecided, CallFinished, Outcome, Recorded, TicketOpened
+from interlock import Governor, Session, Verdict, governed, hookimpl
+from interlock.events import CallDecided, CallFinished, Recorded, TicketResolved
+from interlock.store.events import history
 from interlock_openai_agents import apply_answers, govern
 
-CASE = "ticket-4711"
+CASE = "Case 4711: the lamps of order A-1001 broke, and c-17 wants 530 dollars."
+STORE = Path(".interlock/demo.db")
 POLICY = Path(__file__).with_suffix(".yaml")
 INTERLOCK = Path(sys.executable).with_name("interlock")
 LOOKS = {
@@ -32,15 +38,15 @@ LOOKS = {
     Verdict.STEER: ("↪ steer", "magenta"),
     Verdict.DENY: ("✘ deny", "red"),
 }
-
 console = Console(highlight=False)
+world: list[str] = []  # what the tools have really done
 
 
 @function_tool
 @governed(risk="low")
 def find_order(order_id: str) -> str:
     """Look up an order."""
-    return f"{order_id}: two lamps, 530 dollars, one arrived broken"
+    return f"{order_id}: two lamps, 500 dollars"
 
 
 @function_tool
@@ -54,28 +60,32 @@ def find_customer(customer_id: str) -> str:
 @governed(resource="order_id", cost="amount")
 def refund(order_id: str, amount: int) -> str:
     """Pay back part of an order, in dollars."""
-    return f"{amount} dollars of {order_id} paid back"
+    world.append(f"{amount} dollars of {order_id} paid back")
+    return world[-1]
 
 
 @function_tool
-@governed(cost="amount", risk="critical")
-def wire_transfer(account: str, amount: int) -> str:
+@governed(risk="critical", cost="amount")
+def wire_money(account: str, amount: int) -> str:
     """Wire money."""
-    return f"{amount} dollars wired to {account}"
+    world.append(f"{amount} dollars wired to {account}")
+    return world[-1]
 
 
 @function_tool
-@governed(risk="low")
+@governed
 def create_payment_request(payee: str, amount: int) -> str:
     """Ask Finance to pay somebody."""
-    return f"request to pay {amount} dollars to {payee} filed"
+    world.append(f"Finance asked to pay {amount} dollars to {payee}")
+    return world[-1]
 
 
 @function_tool
 @governed(risk="critical")
 def delete_customer(customer_id: str) -> str:
     """Delete a customer and all their orders."""
-    return f"{customer_id} deleted"
+    world.append(f"{customer_id} deleted")
+    return world[-1]
 
 
 @function_tool
@@ -85,162 +95,155 @@ def send_receipt(order_id: str) -> str:
     raise ConnectionError(f"no mail server for {order_id}")
 
 
-TOOLS = [
-    find_order,
-    find_customer,
-    refund,
-    wire_transfer,
-    create_payment_request,
-    delete_customer,
-    send_receipt,
-]
-# What the model does, turn by turn. What it is told of each refusal decides nothing here; it would, of a real one.
-SCRIPT: list[list[tuple[str, dict[str, object]]]] = [
-    [("find_order", {"order_id": "A-1001"}), ("find_customer", {"customer_id": "c-17"})],
-    [("refund", {"order_id": "A-1001", "amount": 20})],
-    [("refund", {"order_id": "A-1001", "amount": 480})],
-    [("wire_transfer", {"account": "DE02 1203 0000", "amount": 30})],
-    [("create_payment_request", {"payee": "c-17", "amount": 30})],
-    [("delete_customer", {"customer_id": "c-17"})],
-    [("send_receipt", {"order_id": "A-1001"})],
-]
-ANSWER = "The refund is on its way, and Finance reviews the rest. The receipt will follow."
+def turn(*calls: tuple[str, dict[str, Any]]) -> list[Any]:
+    """Return what a model says to make these calls at once."""
+    return [function_call(name, given, call_id=f"{name} {given}") for name, given in calls]
+
+
+def take_the_hint(call: ModelCall) -> list[Any]:
+    """Return what a model says that reads its refusal: it calls the tool that it is pointed to."""
+    [tool] = re.findall(r"Use instead: (\w+)", call.input[-1]["output"])
+    return turn((tool, {"payee": "c-17", "amount": 30}))
 
 
 def support_agent() -> Agent[None]:
     """Return the agent, governed."""
-    turns = [
-        [function_call(name, given, call_id=f"call-{turn}-{name}") for name, given in calls]
-        for turn, calls in enumerate(SCRIPT)
+    steps = [
+        turn(("find_order", {"order_id": "A-1001"}), ("find_customer", {"customer_id": "c-17"})),
+        turn(("refund", {"order_id": "A-1001", "amount": 20})),
+        turn(("refund", {"order_id": "A-1001", "amount": 480})),
+        turn(("wire_money", {"account": "DE02", "amount": 30})),
+        ModelStep.respond(take_the_hint),
+        turn(("delete_customer", {"customer_id": "c-17"})),
+        turn(("send_receipt", {"order_id": "A-1001"})),
+        [assistant_message("All is paid or asked for. The receipt could not be sent.")],
     ]
-    model = ScriptedModel([*turns, [assistant_message(ANSWER)]])
-    return govern(Agent(name="support-bot", tools=[*TOOLS], model=model))
+    tools = [find_order, find_customer, refund, wire_money, create_payment_request, delete_customer]
+    model = ScriptedModel(steps)
+    return govern(Agent(name="support-bot", tools=[*tools, send_receipt], model=model))
+
+
+class Pace(RunHooks[None]):
+    """Lets a reader follow: a real model takes longer."""
+
+    async def on_llm_start(self, *_: Any) -> None:
+        """Wait, if somebody watches."""
+        await asyncio.sleep(0.4 if console.is_terminal else 0)
 
 
 class Timeline:
-    """A plugin that prints each event once it is recorded; nothing else in this file prints a decision."""
+    """A plugin that shows each call once it is recorded: what was decided, why, and what came of it."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._seen = 0
+        self._running: dict[str, tuple[Recorded, CallDecided]] = {}
 
     @hookimpl
     def interlock_recorded(self, recorded: Recorded) -> None:
-        """Print one event."""
+        """Show one event."""
+        self._seen = recorded.seq
         match recorded.event:
+            case CallDecided(admitted=True) as decided:
+                self._running[decided.call_id] = recorded, decided  # shown once it has ended
             case CallDecided() as decided:
-                word, style = ("✔ ask", "green") if decided.approved_by else LOOKS[decided.verdict]
-                given = json.loads(decided.arguments).items()
-                call = f"{decided.tool}({', '.join(f'{name}={value!r}' for name, value in given)})"
-                at = Text(f"{recorded.at:%H:%M:%S}", style="dim")
-                row(at, Text(word, style=f"bold {style}"), Text(call, style="bold"))
-                if decided.approved_by:
-                    detail(f"approved by {decided.approved_by}")
-                elif decided.verdict is not Verdict.ALLOW:
-                    detail(decided.reason)
-                for opinion in decided.opinions:
-                    if opinion.guidance:
-                        detail(
-                            f"the model is told: {opinion.guidance} Use {', '.join(opinion.suggestions)}."
-                        )
-            case TicketOpened() as ticket:
-                detail(f"waits for {' or '.join(ticket.approvers)}")
-            case CallFinished(outcome=Outcome.RETURNED) as finished:
-                detail(f"{finished.tool} ran in {finished.duration_us / 1000:.1f} ms")
+                ways = (way for o in decided.opinions for way in (*o.approvers, *o.suggestions))
+                show(recorded, decided, " → ".join(["not run", *ways]), LOOKS[decided.verdict][1])
             case CallFinished() as finished:
-                detail(
-                    f"{finished.tool} ran and {finished.outcome} {finished.error_type or ''}", "red"
-                )
+                error = finished.error_type or ""
+                outcome = f"{finished.outcome} {error}".strip()
+                outcome += f", {finished.duration_us / 1000:.1f} ms"
+                show(*self._running.pop(finished.call_id), outcome, "red" if error else "dim")
+            case TicketResolved() as answer:
+                said = f"{answer.state} by {answer.by}: {answer.comment}"
+                row(recorded, ("● human", "green"), Text(f"ticket {answer.ticket_id[:13]}…"), said)
+
+    def catch_up(self, governor: Governor, session: Session) -> None:
+        """Show what other processes have recorded meanwhile."""
+        for recorded in governor.read(partial(history, after=self._seen), session.id):
+            self.interlock_recorded(recorded)
 
 
-def row(at: Text, verdict: Text, what: Text) -> None:
-    """Print one line of the timeline."""
-    line = Table.grid(padding=(0, 1))
-    for width in (8, 8):
-        line.add_column(width=width, no_wrap=True)
-    line.add_column(overflow="fold")
-    line.add_row(at, verdict, what)
-    console.print(line)
+def show(recorded: Recorded, decided: CallDecided, outcome: str, style: str) -> None:
+    """Print one call."""
+    yes = decided.approved_by
+    given = ", ".join(f"{name}={value}" for name, value in json.loads(decided.arguments).items())
+    call = Text.assemble((decided.tool, "bold"), "\n", (given, "dim"))
+    why = Text.assemble(f"{yes} said yes" if yes else decided.reason, "\n", (outcome, style))
+    row(recorded, ("✔ ask", "green") if yes else LOOKS[decided.verdict], call, why)
 
 
-def detail(what: str, style: str = "dim") -> None:
-    """Print what belongs to the line above."""
-    row(Text(), Text(), Text(f"↳ {what}", style=style))
+def row(recorded: Recorded, looks: tuple[str, str], call: Text, why: Text | str) -> None:
+    """Print one row of the timeline."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for width in (8, 7, max(27, console.width // 3)):
+        grid.add_column(width=width)
+    grid.add_row(Text(f"{recorded.at:%H:%M:%S}", "dim"), Text(*looks), call, why)
+    console.print(grid)
 
 
-async def work(db: str) -> None:
-    """Work the case to its end, waiting for a human where one is asked."""
+async def work(governor: Governor, session: Session, timeline: Timeline, db: str) -> None:
+    """Work the case to its end; where a person is asked, wait for the answer."""
     agent = support_agent()
-    result = await Runner.run(agent, "One of my lamps arrived broken, order A-1001.")
+    result = await Runner.run(agent, CASE, hooks=Pace())
     while result.interruptions:
         state = result.to_state()
         for ticket in await apply_answers(state):
-            # On call, and in a process of their own: this one only waits for the answer.
-            human = [str(INTERLOCK), "approvals", "approve", ticket.id, "--by", "ann", "--db", db]
-            console.print(
-                f"\n[yellow]The run is paused.[/] In a second process:\n  [dim]{' '.join(shown(human))}[/]"
-            )
-            answer = await asyncio.to_thread(
-                subprocess.run, human, check=True, capture_output=True, text=True
-            )
-            said = [
-                line
-                for line in answer.stdout.splitlines()
-                if line.startswith(("state", "decided by"))
-            ]
-            console.print("\n".join(f"  {line.strip()}" for line in said), "\nThe run goes on.\n")
+            command = [str(INTERLOCK), "approvals", "approve", ticket.id, "--db", db]
+            command += ["--by", "ann", "--comment", "photos seen"]
+            console.print("\nThe run waits. A person answers, in a second process:", style="yellow")
+            show_command(command, end="\n\n")
+            run = partial(subprocess.run, check=True, stdout=subprocess.DEVNULL)
+            await asyncio.to_thread(run, command)
+        timeline.catch_up(governor, session)
         await apply_answers(state)
-        result = await Runner.run(agent, state)
-    console.print(f"\n[bold]The agent:[/] {result.final_output}")
+        result = await Runner.run(agent, state, hooks=Pace())
+    console.print(Text.assemble(("\nThe agent: ", "bold"), result.final_output, "\n"))
 
 
-def summary(governor: Governor, session_id: str, db: str) -> None:
-    """Print what the books say, and what to look at next."""
-    [report] = [report for report in governor.verify() if report.session_id == session_id]
-    state = report.state
-    verdicts = [
-        Text(f"{state.verdicts.get(verdict, 0)} {verdict}", style=LOOKS[verdict][1])
-        for verdict in Verdict
-    ]
-    sound = report.problem or f"{state.head} events, gapless, chained, unchanged"
-    facts = Table.grid(padding=(0, 2))
-    facts.add_row("Decisions", Text("  ").join(verdicts))
-    facts.add_row("Spent", f"{state.cost_usd} dollars")
-    facts.add_row("History", Text(sound, style="red" if report.problem else "green"))
+def show_command(command: list[str], end: str = "\n") -> None:
+    """Print a command as one types it here."""
+    typed = shlex.join([min(command[0], os.path.relpath(command[0]), key=len), *command[1:]])
+    console.print(Text(f"  {typed}", "cyan"), soft_wrap=True, end=end)
+
+
+def summary(governor: Governor, session: Session, db: str) -> None:
+    """Print what the books say, and where to look next."""
+    [report] = [report for report in governor.verify() if report.session_id == session.id]
+    counts = [Text(f"{report.state.verdicts.get(v, 0)} {v}", LOOKS[v][1]) for v in Verdict]
+    sound = Text(f"{report.state.head} events: gapless, chained, unchanged", "green")
+    facts = Table.grid(padding=(0, 2, 0, 0))
+    facts.add_row("Decided", Text("  ").join(counts))
+    facts.add_row("Done", "\n".join(world))
+    facts.add_row("Spent", f"{report.state.cost_usd} dollars")
+    facts.add_row("History", Text(report.problem, "red") if report.problem else sound)
     facts.add_row("In doubt", f"{len(report.in_doubt)} calls")
-    console.rule(style="dim")
     console.print(facts, "\nTry next:")
-    books = ["--db", db]
-    policy = ["policy", "check", os.path.relpath(POLICY)]
-    for command in (["events", session_id, *books], ["verify", *books], policy):
-        console.print(
-            f"  {' '.join(shown([str(INTERLOCK), *command]))}",
-            style="cyan",
-            soft_wrap=True,
-        )
-
-
-def shown(command: list[str]) -> list[str]:
-    """Return *command* as one would type it here."""
-    return [os.path.relpath(command[0]), *command[1:]]
+    for command in (["events", session.id], ["verify"], ["approvals", "list"]):
+        show_command([str(INTERLOCK), *command, "--db", db])
 
 
 def main() -> None:
-    """Work the case in a store of its own."""
+    """Work one case, in a store of its own unless one is given."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--db", help="the store's URL; a fresh one in .interlock by default")
-    db = parser.parse_args().db or fresh_store()
+    parser.add_argument("--db", help="the store's URL; by default a fresh one in .interlock")
+    db = parser.parse_args().db
+    if db is None:
+        STORE.parent.mkdir(exist_ok=True)
+        for old in STORE.parent.glob(f"{STORE.name}*"):
+            old.unlink()
+        db = f"sqlite:///{STORE}"
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     set_tracing_disabled(disabled=True)  # the SDK's own traces would go to its makers
-    with Governor(db, policy=POLICY, plugins=[Timeline()]) as governor:
-        console.rule(f"[bold]{CASE}[/]: an agent works a case, Interlock decides", style="dim")
-        with governor.session(CASE, agent="support-bot", user="u-17", org="acme") as session:
-            asyncio.run(work(db))
-        summary(governor, session.id, db)
-
-
-def fresh_store() -> str:
-    """Return the URL of an empty store, in place of the one that the last run left."""
-    path = Path(".interlock/demo.db")
-    path.parent.mkdir(exist_ok=True)
-    for old in path.parent.glob(f"{path.name}*"):
-        old.unlink()
-    return f"sqlite:///{path}"
+    timeline = Timeline()
+    console.print(CASE, style="bold")
+    console.print(
+        f"Worked by a real agent with a scripted model, under {POLICY.name}.\n", style="dim"
+    )
+    with Governor(db, policy=POLICY, plugins=[timeline]) as governor:
+        with governor.session("case-4711", agent="support-bot", user="u-17") as session:
+            asyncio.run(work(governor, session, timeline, db))
+        summary(governor, session, db)
 
 
 if __name__ == "__main__":

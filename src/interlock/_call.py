@@ -13,6 +13,7 @@ from interlock import _canonical
 from interlock._scale import Scale
 
 CallKind = Literal["tool", "model", "handoff"]
+"""What a call is of: a tool, a model, or another agent that takes over."""
 
 MAX_MONEY = Decimal(10) ** 18
 """No amount is this large: what is meant as an attack on arithmetic must not reach the books."""

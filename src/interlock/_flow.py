@@ -175,7 +175,7 @@ def refusal(call: Call, admission: Admission) -> errors.Refused | errors.Evaluat
 
 
 def _settle(
-    call: Call, ending: Ending, trace: TraceIds | None
+    call: Call, ending: Ending, trace: TraceIds | None, *, again: bool = True
 ) -> Generator[Effect[Any], Any, None]:
     try:
         recorded = yield from _perform(Settle(call, ending, trace))
@@ -183,6 +183,14 @@ def _settle(
         # The side effect has happened. An error instead of its result would invite a second one, so the call
         # stays in doubt, in the store and loudly in the log, and its result is returned.
         yield from _perform(Observe(call, lost))
+    except GeneratorExit:  # the flow itself was dropped
+        raise
+    except BaseException:
+        if (
+            again
+        ):  # interrupted, perhaps before the commit: the outcome is known, so it is recorded first
+            yield from _settle(call, ending, trace, again=False)
+        raise
     else:
         yield from _perform(Observe(call, recorded))
 

@@ -97,6 +97,8 @@ class Governor:
         """
         Return a session, to be opened by `with` or `async with`: the governed run of one agent.
 
+        Nothing is written until it is opened.
+
         Args:
             name: A label, such as the ticket or conversation worked on; need not be unique.
             agent: Which agent acts.
@@ -134,7 +136,13 @@ class Governor:
         *args: _P.args,
         **kwargs: _P.kwargs,
     ) -> _T:
-        """Do as `write` does without blocking the event loop; a cancellation is raised once the outcome is durable."""
+        """
+        Do as `write` does without blocking the event loop.
+
+        Raises:
+            StoreUnavailable: nothing was written.
+            BaseException: a cancellation, raised once the result is durable.
+        """
         result, held = await outcome(self._machinery.store.submit(operation, *args, **kwargs))
         if isinstance(result, Recorded):
             self._machinery.plugins.recorded(result)
@@ -168,7 +176,11 @@ class Governor:
             yield self.read(verify, session_id)
 
     def close(self) -> None:
-        """Commit what waits and let go of the store. Calling it again does nothing."""
+        """
+        Commit what waits and let go of the store. Calling it again does nothing.
+
+        Sessions that are still open stay open in the books; calls made in them from now on raise StoreUnavailable.
+        """
         self._machinery.loop.close()
         self._machinery.store.close()
 

@@ -54,13 +54,24 @@ class Session:
 
     @contextmanager
     def attach(self) -> Iterator[Session]:
-        """Make this open session current here too, in a thread or callback that did not inherit it."""
+        """
+        Make this open session current here too, in a thread or callback that did not inherit it.
+
+        Raises:
+            Misuse: the session was never opened.
+        """
         _ = self.id
         with entered(Scope(self)):
             yield self
 
     def state(self) -> SessionState:
-        """Return what the session's events add up to now."""
+        """
+        Return what the session's events add up to now; the whole history is read for it.
+
+        Raises:
+            Misuse: the session was never opened.
+            StoreUnavailable: the store did not answer.
+        """
         return self._machinery.store.read(_folded, self.id)
 
     def performer(
@@ -87,12 +98,16 @@ class Session:
         self, tool: Tool, arguments: Mapping[str, object], run: Callable[[dict[str, Any]], _T]
     ) -> _T:
         """
-        Take a call that a framework makes through the flow: *run* is given the judged copy of *arguments*.
+        Take a call that a framework makes through the flow, and return what *run* returns.
 
-        A governed function with the same declaration that *run* leads to is not judged again.
+        Args:
+            tool: The declaration. A governed function with the same one that *run* leads to is not judged again.
+            arguments: By name, defaults included.
+            run: Makes the call; it is given the judged copy of *arguments*, as one dict.
 
         Raises:
-            Refused, Undecided: as a governed function; *run* was not called.
+            Refused, Undecided, NotConfigured: *run* was not called.
+            BaseException: whatever *run* raises, unmodified.
         """
         performer, copied = self.performer(tool, arguments)
         scope = Scope(self, performer.call, [tool])
@@ -105,7 +120,12 @@ class Session:
         arguments: Mapping[str, object],
         run: Callable[[dict[str, Any]], Awaitable[_T]],
     ) -> _T:
-        """Do as `call` does, awaiting *run*."""
+        """
+        Do as `call` does, awaiting *run*.
+
+        Raises:
+            BaseException: as `call`; a cancellation, once what was written is provided for.
+        """
         performer, copied = self.performer(tool, arguments)
         scope = Scope(self, performer.call, [tool])
         result: _T = await _bodies.call_coroutine(performer, scope, run, ((copied,), {}))
@@ -117,6 +137,9 @@ class Session:
 
         For frameworks that ask ahead of a call whether to pause. Nothing but a new request is recorded, and an
         approval is not used up: the call itself is judged when it is made.
+
+        Raises:
+            NotConfigured, StoreUnavailable: nothing was opened.
         """
         performer, _ = self.performer(tool, arguments)
         ticket: Ticket | None = drive(_flow.preview(performer.call), performer)

@@ -59,6 +59,7 @@ OPENINFERENCE_KIND = "openinference.span.kind"
 
 DECISION_EVENT = "interlock.decision"
 DECISION_DURATION = "interlock.decision.duration"
+# From a decision in memory, by one commit to a disk, to an evaluator's timeout, in steps of about 2.5.
 _BUCKETS_S = (
     0.0001,
     0.00025,
@@ -236,7 +237,7 @@ class CallTrace:
         if not decision.admits:
             if (outer := self._outer()) is not None:
                 outer.set_attributes(self._shown)
-            _end(self._root)
+            self._end_all()
 
     @fails_open
     def undecided(self, error: BaseException) -> None:
@@ -244,7 +245,7 @@ class CallTrace:
         self._fail(self._decision, type(error).__qualname__)
         self._measure(UNDECIDED)
         _end(self._decision)
-        _end(self._root)
+        self._end_all()
 
     @contextmanager
     def running(self, *, attach: bool) -> Iterator[None]:
@@ -271,13 +272,14 @@ class CallTrace:
         span = self._execution
         if span is not None and recorded is not None:
             finished = recorded.event
-            span.set_attributes({CHAIN_HEAD: recorded.hash, EVENT_SEQ: recorded.seq})
+            span.set_attributes(
+                {EVENT_ID: recorded.id, EVENT_SEQ: recorded.seq, CHAIN_HEAD: recorded.hash}
+            )
             if isinstance(finished, CallFinished):
                 span.set_attribute(CALL_OUTCOME, finished.outcome.value)
                 if finished.outcome is Outcome.RAISED and finished.error_type:
                     self._fail(span, finished.error_type)
-        _end(self._execution)
-        _end(self._root)
+        self._end_all()
 
     @fails_open
     def lost(self, error: BaseException) -> None:
@@ -292,8 +294,7 @@ class CallTrace:
         )
         if self._execution is not None:
             self._fail(self._execution, type(error).__qualname__)
-        _end(self._execution)
-        _end(self._root)
+        self._end_all()
 
     @fails_open
     def _open_execution(self) -> None:
@@ -363,6 +364,12 @@ class CallTrace:
     def _fail(self, span: Span, error_type: str) -> None:
         span.set_status(Status(StatusCode.ERROR))
         span.set_attribute(ERROR_TYPE, error_type)
+
+    def _end_all(self) -> None:
+        execution, self._execution = self._execution, None
+        root, self._root = self._root, None
+        _end(execution)
+        _end(root)
 
 
 @fails_open

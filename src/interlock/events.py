@@ -40,7 +40,11 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
 
 
 class SessionOpened(_Event, frozen=True, kw_only=True, tag="session_opened"):
-    """A governed run began. `name` is the host's label; `policy` is the digest in force, None without a policy."""
+    """
+    A governed run began, for the agent, user, team and organisation that the host named.
+
+    `name` is the host's label; `policy` is the digest of the policy in force, None without one.
+    """
 
     name: str
     agent: str
@@ -122,6 +126,7 @@ class SessionClosed(_Event, frozen=True, kw_only=True, tag="session_closed"):
 Event: TypeAlias = (
     SessionOpened | CallDecided | TicketOpened | TicketResolved | CallFinished | SessionClosed
 )
+"""Any kind of event; in JSON the key `kind` tells them apart."""
 
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 

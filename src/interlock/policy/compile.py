@@ -39,6 +39,7 @@ class Policy:
         document: What was parsed.
         text: The document as JSON, keys sorted, defaults left out: what is stored, and reads as the same policy.
         digest: SHA-256 of `text`. Comments, order of keys and file layout do not change it.
+        evaluators_for: A function of a tool's name: the evaluators that judge it, in the policy's order.
     """
 
     def __init__(self, document: PolicyDocument) -> None:
@@ -137,9 +138,10 @@ class Policy:
 def _text(document: PolicyDocument) -> str:
     plain = document.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     try:
-        return json.dumps(
-            plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-        )
+        json.dumps(plain, ensure_ascii=False).encode()
+        return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except UnicodeEncodeError:
+        raise PolicyError("it holds text that is no Unicode: half of a surrogate pair") from None
     except ValueError:
         raise PolicyError("it holds a number that is not finite, or of too many digits") from None
 

@@ -32,7 +32,7 @@ from interlock.errors import PolicyError
 from interlock.policy.conditions import MAX_DEPTH, NODES, Condition, Strict, depth_of
 
 MAX_CHARACTERS = 4 * 1024 * 1024
-"""Text longer than this is refused before it is parsed."""
+"""Text longer than this is refused before it is parsed: more than anybody writes, less than fills the memory."""
 
 MAX_NODES = 1_000_000
 """Keys and values, aliases counted each time they are used, beyond which a policy is refused."""
@@ -111,7 +111,7 @@ class EvaluatorDocument(Strict):
     """An evaluator by name, the tools it judges, and its configuration."""
 
     use: Name
-    tools: tuple[Name, ...] = ("*",)
+    tools: tuple[Name, ...] = Field(default=("*",), min_length=1)
     timeout: Duration = Field(default=timedelta(seconds=2), json_schema_extra={"default": "2s"})
     with_: Mapping[str, JsonValue] = Field(default_factory=dict, alias="with")
 
@@ -187,7 +187,9 @@ def parse_data(data: object, *, path: str | None = None) -> PolicyDocument:
         return PolicyDocument.model_validate(_plain(data, [0]))
     except ValidationError as error:
         located: dict[tuple[int | str, ...], list[str]] = {}
-        for problem in error.errors(include_url=False):
+        problems = error.errors(include_url=False)
+        # A misspelt key is unknown *and* missing; only the first says how it is spelt.
+        for problem in sorted(problems, key=lambda problem: problem["type"] != "extra_forbidden"):
             keys = _written(data, problem["loc"], missing=problem["type"] == "missing")
             located.setdefault(keys, []).append(_sentence(problem))
         keys, sentences = next(iter(located.items()))
@@ -210,7 +212,7 @@ def _plain(data: object, seen: list[int]) -> object:
     match data:
         case Mapping():
             return {
-                str(key) if isinstance(key, str) else key: _plain(value, seen)
+                _joined_pairs(key) if isinstance(key, str) else key: _plain(value, seen)
                 for key, value in data.items()
             }
         case list() | tuple():
@@ -218,7 +220,7 @@ def _plain(data: object, seen: list[int]) -> object:
         case AbstractSet():  # has no order of its own, and the digest needs one
             return [_plain(item, seen) for item in sorted(data, key=repr)]
         case str():
-            return str(data)
+            return _joined_pairs(data)
         case bool():
             return data
         case int():
@@ -227,6 +229,16 @@ def _plain(data: object, seen: list[int]) -> object:
             return float(data)
         case _:
             return data
+
+
+def _joined_pairs(text: str) -> str:
+    """*text* as a plain str, with the two escapes that JSON writes beyond U+FFFF read as the one character."""
+    if text.isascii():
+        return str(text)
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:  # a surrogate by itself; whoever reads it says that it is no text
+        return str(text)
 
 
 def _written(data: Any, location: tuple[int | str, ...], *, missing: bool) -> tuple[int | str, ...]:

@@ -6,7 +6,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -190,6 +190,13 @@ def _engine(
         for pragma in pragmas:
             _patiently(cursor.execute, f"PRAGMA {pragma}")
         cursor.close()
+
+    @event.listens_for(engine, "invalidate")
+    def let_go(connection: Any, _record: object, _error: object) -> None:
+        # SQLAlchemy closes a connection that was interrupted, but SQLite keeps it, and its lock, for as long as a
+        # traceback holds a cursor. In an interactive session that is until the next error.
+        with suppress(sqlite3.Error):
+            connection.rollback()
 
     @event.listens_for(engine, "begin")
     def take_lock(connection: Connection) -> None:

@@ -16,7 +16,7 @@ from interlock.errors import Conflict
 from interlock.store import tables
 
 PAGE = 1_000
-"""Events read at once."""
+"""Events read at once: a few hundred kilobytes, so that the longest history fits in little memory."""
 
 # Statements of the hot path are built once: building one costs more than running it.
 _LOCK = (

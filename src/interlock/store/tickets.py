@@ -21,7 +21,7 @@ from interlock.store.events import append, lock
 from interlock.store.time import now
 
 LIFETIME = timedelta(hours=1)
-"""How long a ticket stays open when the policy does not say."""
+"""How long a ticket stays open when the policy does not say: whoever is on call answers within it, or not at all."""
 
 MAX_LIFETIME = timedelta(days=36_525)
 """How long a ticket stays open at most: a hundred years."""
@@ -60,7 +60,13 @@ def deny(
     connection: Connection, ticket_id: str, *, by: str, comment: str | None = None
 ) -> events.Recorded:
     """
-    Say no: the call is denied for the rest of its session, with *comment* as the reason that the model reads.
+    Say no: the call is denied for the rest of its session.
+
+    Args:
+        connection: A transaction on the store.
+        ticket_id: The ticket.
+        by: Who says so, as the host has authenticated them.
+        comment: The reason, which the model is told.
 
     Raises:
         Conflict: as `approve`, but the requester may take the request back.
