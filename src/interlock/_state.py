@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Context, Decimal
-from enum import Enum
+from enum import StrEnum
 from typing import TypeVar
 
 import msgspec
@@ -20,15 +20,12 @@ _K = TypeVar("_K")
 _EXACTLY = Context(prec=1_000)
 
 
-class SessionStatus(Enum):
+class SessionStatus(StrEnum):
     """OPEN sessions admit calls. COMPLETED: ended well. ABORTED: ended by an exception."""
 
     OPEN = "open"
     COMPLETED = "completed"
     ABORTED = "aborted"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 class SessionState(msgspec.Struct, frozen=True, kw_only=True):

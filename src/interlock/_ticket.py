@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
-from enum import Enum
+from enum import StrEnum
 
 import msgspec
 
 
-class TicketState(Enum):
+class TicketState(StrEnum):
     """Where a ticket stands. It leaves PENDING once, and APPROVED at most once, to CLAIMED."""
 
     PENDING = "pending"
     APPROVED = "approved"
     DENIED = "denied"
     CLAIMED = "claimed"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 class Ticket(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from enum import Enum
+from enum import StrEnum
 from typing import ClassVar, TypeAlias
 
 import msgspec
@@ -23,16 +23,13 @@ GENESIS = "0" * 64
 """The previous hash of a session's first event."""
 
 
-class Outcome(Enum):
+class Outcome(StrEnum):
     """How a call ended. ABANDONED: the consumer of a stream stopped before its end."""
 
     RETURNED = "returned"
     RAISED = "raised"
     CANCELLED = "cancelled"
     ABANDONED = "abandoned"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):

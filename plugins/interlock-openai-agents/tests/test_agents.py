@@ -92,6 +92,26 @@ async def test_pause_inside_an_agent_as_tool(desk: Any) -> None:
     assert (desk.told(result), result.final_output, desk.paid) == (["done"], "done", [5])
 
 
+async def test_pause_inside_that_cannot_end_is_said(desk: Any) -> None:
+    """Broken if a run that can never go on looks like one that waits, so that its host asks for ever."""
+    inner = govern(desk.agent([desk.pay()], [("pay", {"amount": 5})], name="till"))
+    tool = inner.as_tool("ask_till", "Ask the till.")
+    agent = govern(desk.agent([tool], [("ask_till", {"input": "pay"})]))
+    with desk.open("ask") as (governor, _):
+        result = await Runner.run(agent, "go")
+        for name in ("ask_till", "pay"):
+            state = result.to_state()
+            (ticket,) = await apply_answers(state)
+            assert ticket.tool == name
+            governor.write(desk.approve, ticket.id, by="ann")
+            assert await apply_answers(state) == []
+            if name == "ask_till":
+                result = await Runner.run(agent, state)
+        with pytest.raises(Misuse, match="ask_till is an agent as a tool that paused inside"):
+            await Runner.run(agent, state)
+    assert desk.paid == []
+
+
 def test_tools_of_other_kinds_are_refused_by_name(desk: Any) -> None:
     """Broken if a tool that runs elsewhere slips through, or cannot be accepted knowingly."""
     with pytest.raises(

@@ -19,7 +19,10 @@ class Evaluator(Protocol):
     policy. It may be asked from several threads at once.
     """
 
-    Config: type[BaseModel]
+    @property
+    def Config(self) -> type[BaseModel]:  # noqa: N802 - it is a class: nested, or named by an attribute
+        """The pydantic model of what `with:` holds."""
+        ...
 
     def evaluate(self, call: Call) -> Opinion | Awaitable[Opinion | None] | None:
         """

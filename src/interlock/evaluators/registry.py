@@ -34,6 +34,10 @@ class _Seat(msgspec.Struct, frozen=True):
     timeout_s: float
 
 
+class _Raised(msgspec.Struct, frozen=True):
+    kind: str
+
+
 class Panel:
     """The evaluators of one policy."""
 
@@ -98,16 +102,23 @@ async def _ask(seat: _Seat, call: Call) -> Opinion | None:
             raise  # somebody's Ctrl-C; in any other thread it is the evaluator's own
         # It could not judge, so the call must not run.
         return fault(seat.author, f"raised {type(error).__name__}")
+    if isinstance(answer, _Raised):
+        return fault(seat.author, f"raised {answer.kind}")
     return valid(answer, seat.author)
 
 
 async def _evaluate(evaluator: Evaluator, call: Call) -> object:
     if inspect.iscoroutinefunction(evaluator.evaluate):
         return await evaluator.evaluate(call)
-    answer: object = await anyio.to_thread.run_sync(
-        evaluator.evaluate, call, abandon_on_cancel=True
-    )
+    answer = await anyio.to_thread.run_sync(_answer, evaluator, call, abandon_on_cancel=True)
     return await answer if inspect.isawaitable(answer) else answer
+
+
+def _answer(evaluator: Evaluator, call: Call) -> object:
+    try:
+        return evaluator.evaluate(call)
+    except BaseException as error:  # noqa: BLE001 - raised in a coroutine, GeneratorExit and others would mean more
+        return _Raised(type(error).__name__)
 
 
 def _seat(item: EvaluatorDocument, number: int, own: Mapping[str, type]) -> _Seat:

@@ -8,12 +8,11 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any, ClassVar, TypeAlias
 
-from agents import Agent, FunctionTool, Handoff, RunContextWrapper, ToolOriginType
+from agents import Agent, FunctionTool, Handoff, RunContextWrapper
 from agents.sandbox import SandboxAgent
 from agents.tool import Tool as AnyTool
-from agents.tool import get_function_tool_origin
 
-from interlock_openai_agents.tools import Governed, Misuse, govern_tool
+from interlock_openai_agents.tools import Governed, Misuse, govern_tool, is_agent
 
 # The original, so that its id stays its own, and its governed copy.
 _Known: TypeAlias = dict[int, tuple[Agent[Any], "GovernedAgent"]]
@@ -97,8 +96,7 @@ def _tool(tool: AnyTool, accept: frozenset[str]) -> AnyTool:
                 f'or let it through ungoverned with govern(agent, accept=["{tool.name}"])'
             )
         return tool
-    origin = get_function_tool_origin(tool)
-    if origin is not None and origin.type is ToolOriginType.AGENT_AS_TOOL:
+    if is_agent(tool):
         inside = getattr(tool, "_agent_instance", None)
         if not isinstance(inside, GovernedAgent) and tool.name not in accept:
             raise Misuse(

@@ -37,7 +37,7 @@ async def apply_answers(state: RunState[Any, Any]) -> list[Ticket]:
         ticket = await governed.ticket(sent)
         if ticket is not None and ticket.decided_by is None:
             waiting.append(ticket)
-        elif ticket is not None and ticket.state.value == "denied":
+        elif ticket is not None and ticket.state == "denied":
             state.reject(item, rejection_message=governed.denied(ticket))
         elif not governed.may_ask_itself:
             state.approve(item)

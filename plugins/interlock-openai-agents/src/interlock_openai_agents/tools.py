@@ -19,10 +19,12 @@ from agents import (
     FunctionTool,
     RunContextWrapper,
     ToolGuardrailFunctionOutput,
+    ToolOriginType,
     ToolOutputGuardrailData,
     default_tool_error_function,
     tool_output_guardrail,
 )
+from agents.tool import get_function_tool_origin
 from agents.tool_context import ToolContext
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -64,6 +66,7 @@ class Governed:
         self.declaration = tool_of(self._function) or Tool(name=own.qualified_name)
         self._defaults = _defaults(self._function)
         self._swallowed: dict[int, Exception] = {}
+        self._paused: set[str] = set()
         self._invoke = self._watched(own.on_invoke_tool)
         # The SDK looks here for the kind of context that the tool wants.
         self.__signature__ = _signature(own.on_invoke_tool)
@@ -89,6 +92,7 @@ class Governed:
             finally:
                 swallowed = self._swallowed.pop(id(context), None)
             if swallowed is None:
+                self._note_pause(context, output)
                 return output
             raised.append(swallowed)
             told.append(output)
@@ -105,6 +109,8 @@ class Governed:
                     raise
                 return _explained(context, error, told[0])
             if isinstance(error, (Refused, errors.EvaluatorFailed)):
+                if getattr(context, "tool_call_id", None) in self._paused:
+                    raise self._stuck(error) from error
                 return NotRun(error)
             _stop(error)
 
@@ -154,6 +160,20 @@ class Governed:
         answer: Any = asks(context, copy.deepcopy(sent), call_id)
         return bool(await answer if inspect.isawaitable(answer) else answer)
 
+    def _note_pause(self, context: ToolContext[Any], output: Any) -> None:
+        """Remember the calls of an agent as a tool that paused inside: the SDK makes them anew to go on."""
+        if is_agent(self._own) and output is None:
+            self._paused.add(context.tool_call_id)
+        else:
+            self._paused.discard(getattr(context, "tool_call_id", ""))
+
+    def _stuck(self, error: Exception) -> Misuse:
+        # The SDK would not show the model a refusal here: it would go on to wait for what is inside, for ever.
+        return Misuse(
+            f"{self.declaration.name} is an agent as a tool that paused inside, and it cannot go on: {error} "
+            "Let the policy allow this call, and ask about the calls inside."
+        )
+
     def _watched(self, invoker: Any) -> Any:
         """
         Return *invoker*, made to note the exceptions that it turns into text for the model.
@@ -175,6 +195,12 @@ class Governed:
         watched = copy.copy(invoker)
         watched._invoke_tool_impl = noting  # noqa: SLF001 - see above
         return watched
+
+
+def is_agent(function_tool: FunctionTool) -> bool:
+    """Return whether *function_tool* is an agent as a tool."""
+    origin = get_function_tool_origin(function_tool)
+    return origin is not None and origin.type is ToolOriginType.AGENT_AS_TOOL
 
 
 def govern_tool(function_tool: FunctionTool) -> FunctionTool:

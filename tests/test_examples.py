@@ -1,0 +1,135 @@
+"""The examples: each is run as a user runs it, and prints what it should."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from interlock import Governor
+from interlock.events import CallDecided, CallFinished, TicketResolved
+from interlock.store.events import whole_history
+from interlock.store.sessions import newest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+# What each prints, line by line: regular expressions, found in this order. An example without an entry fails.
+PRINTS = {
+    "quickstart.py": [
+        r"^refunded 20 for o-1$",
+        r"^refund needs approval by payments-oncall: a refund over 50 needs a person\. It did not run",
+        r"^wire_money was not run: agents do not wire money\. .* Use instead: create_payment_request\.$",
+    ],
+    "quickstart_async.py": [
+        r"^refunded 20 for o-1$",
+        r"^refund needs approval by payments-oncall: a refund over 50 needs a person\. It did not run",
+        r"^wire_money was not run: agents do not wire money\. .* Use instead: create_payment_request\.$",
+    ],
+    "support_desk.py": [
+        r"✔ allow +find_order",
+        r"✔ allow +find_customer",
+        r"✔ allow +refund +at most 50 dollars",
+        r"amount=20, order_id=A-1001 +returned, ",
+        r"\? ask +refund +over 50 dollars needs a person",
+        r"amount=480, order_id=A-1001 +not run → payments-oncall",
+        r"interlock approvals approve [0-9a-f-]{36} --db \S+ --by ann",
+        r"● human .* approved by ann: photos seen",
+        r"✔ ask +refund +ann said yes",
+        r"amount=480, order_id=A-1001 +returned, ",
+        r"↪ steer +wire_money",
+        r"not run → create_payment_request",
+        r"✔ allow +create_payment_request",
+        r"✘ deny +delete_customer",
+        r"✔ allow +send_receipt",
+        r"raised ConnectionError",
+        r"^The agent: ",
+        r"^Decided +5 allow +2 ask +1 steer +1 deny",
+        r"^Spent +500 dollars",
+        r"^History +19 events: gapless, chained, unchanged",
+        r"^In doubt +0 calls",
+        r"interlock events [0-9a-f-]{36} --db ",
+    ],
+}
+
+
+def _run(directory: Path, example: str, *arguments: str, **environment: str) -> str:
+    """Run an example in an empty directory, without network, and return what it printed."""
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", EXAMPLES / example, *arguments],
+        cwd=directory,
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(directory),
+            "PYTHONUTF8": "1",
+            "https_proxy": "http://127.0.0.1:9",  # nobody listens there
+            **environment,
+        },
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (0, ""), ran.stdout
+    return ran.stdout
+
+
+def _check(example: str, printed: str, columns: int) -> None:
+    lines = iter(printed.splitlines())
+    for pattern in PRINTS[example]:
+        assert any(re.search(pattern, line) for line in lines), f"no {pattern!r} in:\n{printed}"
+    if example == "support_desk.py":
+        too_long = [line for line in printed.splitlines() if len(line.rstrip()) > columns]
+        # Only commands may be: they are there to be copied whole.
+        assert [line for line in too_long if "interlock" not in line] == []
+
+
+@pytest.mark.parametrize("example", sorted(path.name for path in EXAMPLES.glob("*.py")))
+def test_example_prints_what_it_should(tmp_path: Path, example: str) -> None:
+    """Broken if an example fails, warns, or shows something else than it is there to show."""
+    _check(example, _run(tmp_path, example, COLUMNS="80"), 80)
+
+
+def test_demo_shows_what_was_recorded(tmp_path: Path) -> None:
+    """Broken if the demo's screen says anything of a decision or an outcome that its books do not."""
+    url = f"sqlite:///{tmp_path / 'demo.db'}"
+    printed = _run(tmp_path, "support_desk.py", "--db", url, COLUMNS="120")
+    _check("support_desk.py", printed, 120)
+    rows = re.findall(r"^\d\d:\d\d:\d\d +\S (\w+) +(\w+)", printed, re.MULTILINE)
+    with Governor(url) as governor:
+        (session,) = governor.read(newest)
+        events = [item.event for item in governor.read(lambda c: [*whole_history(c, session.id)])]
+        (report,) = governor.verify()
+    decided = [event for event in events if isinstance(event, CallDecided)]
+    expected = [(str(event.verdict), event.tool) for event in decided]
+    answered = [index for index, event in enumerate(events) if isinstance(event, TicketResolved)]
+    asked = [event.approved_by for event in decided if event.ticket_id or event.approved_by]
+    assert sorted(row for row in rows if row[0] != "human") == sorted(expected)
+    assert (len(answered), asked) == (1, [None, "ann"])
+    assert (report.problem, report.in_doubt) == (None, ())
+    ended = {event.call_id: event for event in events if isinstance(event, CallFinished)}
+    assert {event.call_id for event in decided if event.admitted} == set(ended)
+    for event in ended.values():
+        assert f"{event.outcome} {event.error_type or ''}".strip() in printed
+        assert f"{event.duration_us / 1000:.1f} ms" in printed
+
+
+def test_demo_starts_afresh_and_its_suggestions_work(tmp_path: Path) -> None:
+    """Broken if a second run stumbles over what the first one left, or its reader meets an error in what to try."""
+    _run(tmp_path, "support_desk.py")
+    _, _, suggested = _run(tmp_path, "support_desk.py").partition("Try next:")
+    with Governor(f"sqlite:///{tmp_path / '.interlock/demo.db'}") as governor:
+        assert len(governor.read(newest)) == 1
+    commands = [line.split() for line in suggested.splitlines() if line.strip()]
+    assert [command[1] for command in commands] == ["events", "verify", "approvals"]
+    for command in commands:
+        ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert (ran.returncode, ran.stderr) == (0, "")
+        assert ran.stdout.strip() != ""
+
+
+def test_demo_prints_where_its_signs_cannot_be_shown(tmp_path: Path) -> None:
+    """Broken if the demo fails on a terminal that has no check marks."""
+    assert "? allow" in _run(tmp_path, "support_desk.py", PYTHONUTF8="0", PYTHONIOENCODING="ascii")
