@@ -295,7 +295,7 @@ def _fields(value: object) -> dict[str, object] | None:
         extra = getattr(value, "model_extra", None)
     else:
         return None
-    fields = {name: getattr(value, name, None) for name in names}
+    fields: dict[str, object] = {name: getattr(value, name, None) for name in names}
     return {**fields, **extra} if isinstance(extra, dict) else fields
 
 
