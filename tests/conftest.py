@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from interlock import Governor
+from interlock._scope import _scope
 from interlock.testing import ManualClock, Recorder
 
 pytest_plugins = ["tests.promises"]
@@ -22,6 +23,14 @@ settings.load_profile("interlock")
 
 ALLOW_ALL: dict[str, Any] = {"version": 1, "name": "allow-all", "default": "allow"}
 """A policy that allows whatever no other judge objects to."""
+
+
+@pytest.fixture(autouse=True)
+def _no_scope_left() -> Iterator[None]:
+    """Every test leaves the context as it found it, or the next one would be in its session."""
+    before = _scope.get()
+    yield
+    assert _scope.get() is before
 
 
 @pytest.fixture

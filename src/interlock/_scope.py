@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import Any, Protocol
 
 import msgspec
@@ -42,17 +42,27 @@ class Scope(msgspec.Struct, frozen=True):
 _scope: ContextVar[Scope | None] = ContextVar("interlock", default=None)
 
 
+def enter(scope: Scope) -> Token[Scope | None]:
+    """Make *scope* current in this thread or task, and in the tasks started from it; return what `leave` wants."""
+    return _scope.set(scope)
+
+
+def leave(token: Token[Scope | None]) -> None:
+    """Make current again what was current before `enter`."""
+    # What was entered in one context may be left in another, as when a framework finishes a generator of its own in
+    # another thread. That one never had the scope, so there is nothing to take back.
+    with suppress(ValueError):
+        _scope.reset(token)
+
+
 @contextmanager
 def entered(scope: Scope) -> Iterator[None]:
-    """Make *scope* current in this thread or task, and in the tasks started from it."""
-    token = _scope.set(scope)
+    """Make *scope* current for a `with` block."""
+    token = enter(scope)
     try:
         yield
     finally:
-        # What was entered in one context may be left in another, as when a framework finishes a generator of its own
-        # in another thread. That one never had *scope*, so there is nothing to take back.
-        with suppress(ValueError):
-            _scope.reset(token)
+        leave(token)
 
 
 def session_for(name: str) -> Governs:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from contextvars import Token
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
@@ -15,7 +16,7 @@ from interlock import _bodies, _flow, events
 from interlock._call import Identity, Tool, describe
 from interlock._clock import new_id
 from interlock._drive import Machinery, Performer, adrive, drive
-from interlock._scope import Scope, entered, session_for
+from interlock._scope import Scope, enter, entered, leave, session_for
 from interlock._state import SessionState, fold
 from interlock._ticket import Ticket
 from interlock.errors import Misuse, NotConfigured, StoreUnavailable
@@ -43,7 +44,7 @@ class Session:
         self.identity = identity
         self._machinery = machinery
         self._id: str | None = None
-        self._attached = ExitStack()
+        self._token: Token[Scope | None] | None = None
 
     @property
     def id(self) -> str:
@@ -202,7 +203,9 @@ class Session:
 
     def _opened(self, recorded: events.Recorded) -> None:
         self._id = recorded.session_id
-        self._attached.enter_context(self.attach())
+        # Not by a `with` of a generator: were the session dropped unclosed, the collector would leave it for us, at
+        # any moment, and whatever was entered since would be gone.
+        self._token = enter(Scope(self))
         self._show(recorded)
 
     def _close(self, kind: type[BaseException] | None) -> Callable[[Connection], events.Recorded]:
@@ -213,7 +216,9 @@ class Session:
         )
 
     def _detach(self) -> None:
-        self._attached.close()
+        if self._token is not None:
+            leave(self._token)
+            self._token = None
 
     def _show(self, recorded: events.Recorded) -> None:
         self._machinery.plugins.recorded(recorded)

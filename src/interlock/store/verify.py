@@ -88,7 +88,7 @@ def orphans(connection: Connection) -> list[str]:
     known = select(tables.sessions.c.id)
     columns = [table.c.session_id for table in (tables.events, tables.intents, tables.tickets)]
     found = union(*(select(column).where(column.not_in(known)) for column in columns))
-    return sorted(connection.execute(found).scalars())
+    return sorted(connection.execute(found).scalars(), key=str)
 
 
 class _Told:
@@ -192,11 +192,13 @@ def _check_row(connection: Connection, session_id: str, state: SessionState) -> 
     try:
         with _readable(row):
             stored = sessions.get(connection, session_id)
+            if stored.head > state.head:
+                raise _Disagreement(f"event {state.head + 1} of session {session_id} is missing")
     except Conflict:
         raise _Disagreement(f"{row} is missing, and other rows are about it") from None
     opened = state.opened
     if opened is None or state.opened_at is None:
-        raise _Disagreement(f"event 1 of session {session_id} is missing")
+        raise _Disagreement(f"session {session_id} was never opened: no event says so")
     told = sessions.SessionRow(
         id=session_id,
         name=opened.name,
@@ -218,7 +220,7 @@ def _check_intents(connection: Connection, told: _Told) -> None:
     )
     with _readable(f"an intent of session {told.session_id}"):
         stored = {row.call_id: (row.tool, row.admitted_at) for row in connection.execute(query)}
-    for call_id in sorted({*stored, *told.intents}):
+    for call_id in sorted({*stored, *told.intents}, key=str):
         call = f"call {call_id} of session {told.session_id}"
         if call_id not in told.intents:
             raise _Disagreement(f"{call} has an intent but no event that says it is running")

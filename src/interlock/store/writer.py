@@ -46,7 +46,7 @@ def may_wait() -> bool:
 
 
 @contextmanager
-def _inside() -> Iterator[None]:
+def _in_writer() -> Iterator[None]:
     _here.depth = getattr(_here, "depth", 0) + 1
     try:
         yield
@@ -87,7 +87,7 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    @_inside()
+    @_in_writer()
     def run(self, job: Callable[[Connection], _T]) -> _T:
         """
         Return what *job* returns, once it is committed.
@@ -116,7 +116,7 @@ class Writer:
                 future.exception()
             raise
 
-    @_inside()
+    @_in_writer()
     def submit(self, job: Callable[[Connection], _T]) -> Future[_T]:
         """
         Queue *job* for the writer's thread, never blocking on the database.
@@ -136,7 +136,7 @@ class Writer:
             self._queue.put(_Job(job, future))
         return future
 
-    @_inside()
+    @_in_writer()
     def close(self) -> None:
         """Commit what waits, then stop. Calling it again does nothing."""
         with self._gate:
@@ -150,7 +150,7 @@ class Writer:
         with self._turn:  # a caller may still be driving
             self._engine.dispose()
 
-    @_inside()
+    @_in_writer()
     def _serve(self) -> None:
         while self._serve_batch():
             pass  # the frame is gone, so no job, with its result or exception, is kept until the next one comes

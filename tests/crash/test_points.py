@@ -1,0 +1,78 @@
+"""Kill a process at exactly known moments: at every request to the database's driver, and inside an approved call."""
+
+import signal
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from interlock import ApprovalNeeded, Governor
+from interlock._ticket import TicketState
+from interlock.store import tickets
+from tests.crash import _nursery as tools
+from tests.crash._lives import Nursery, effects
+from tests.races._audit import audit
+
+Make = Callable[..., Governor]
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.promise(6)
+def test_killed_at_each_request(
+    nursery: Nursery, tmp_path: Path, database: str, mode: str, after: bool
+) -> None:
+    """Broken if there is one request at which a crash loses an acknowledged call or leaves an effect without intent."""
+    left: Counter[str] = Counter()
+    at = 0
+    while True:
+        at += 1
+        side_file = tmp_path / f"{at}.effects"
+        life = nursery.life(
+            do="die_at", url=database, side_file=str(side_file), at=at, after=after, mode=mode
+        )
+        with Governor(database) as governor:
+            books = audit(governor)
+        state = books.reports[0].state
+        happened = len(effects(side_file))
+        decided, finished = sum(state.verdicts.values()), sum(state.outcomes.values())
+        assert (len(state.running), finished) in {(0, 0), (1, 0), (0, 1)}
+        assert happened <= decided, f"request {at}: an effect without an intent"
+        assert finished <= happened
+        assert len(life.acknowledged) <= finished, f"request {at}: an acknowledged call was lost"
+        left[f"decided {decided}, happened {happened}, finished {finished}"] += 1
+        if life.status == 0:
+            break
+        assert life.status == -signal.SIGKILL
+    assert at > 12, "there were fewer requests than two transactions make"
+    assert set(left) == {
+        "decided 0, happened 0, finished 0",
+        "decided 1, happened 0, finished 0",
+        "decided 1, happened 1, finished 0",
+        "decided 1, happened 1, finished 1",
+    }
+
+
+@pytest.mark.promise(5, 6)
+def test_a_crash_uses_up_the_approval(
+    nursery: Nursery, tmp_path: Path, governor: Make, database: str
+) -> None:
+    """Broken if a call that died after its approval was used up runs again without a new one."""
+    one = governor(tools.ASK)
+    side_file = tmp_path / "effects"
+    with one.session("victim", agent="racer") as session:
+        with pytest.raises(ApprovalNeeded) as asked:
+            tools.act_and_die("k")
+        one.write(tickets.approve, asked.value.ticket.id, by="ann")
+        life = nursery.life(
+            do="die_acting", url=database, side_file=str(side_file), session=session.id, key="k"
+        )
+        with pytest.raises(ApprovalNeeded) as again:
+            tools.act_and_die("k")
+
+    assert (life.status, life.acknowledged) == (-signal.SIGKILL, [])
+    assert len(effects(side_file)) == 1
+    assert one.read(tickets.get, asked.value.ticket.id).state is TicketState.CLAIMED
+    assert again.value.ticket.id != asked.value.ticket.id
+    assert len(audit(one).in_doubt) == 1

@@ -1,0 +1,219 @@
+"""
+One process of a race: takes orders, a line of JSON each, and answers each with a line of JSON.
+
+Every order is prepared first, then answered with "ready", and carried out when a line with "go" arrives, so that all
+processes of a race begin together. A worker never sends an exception of ours further than into its answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from sqlalchemy import event
+
+from interlock import Governor, InterlockError, Session, current_call, governed
+from interlock.store import tickets
+
+ALLOW = {"version": 1, "name": "allow", "default": "allow"}
+ASK = {"version": 1, "name": "ask", "default": "ask"}
+
+
+@governed
+def act(number: int) -> str:
+    """Return the id of the very call."""
+    return _own_id()
+
+
+@governed(name="act")
+async def act_async(number: int) -> str:
+    """Return the id of the very call."""
+    return _own_id()
+
+
+def _own_id() -> str:
+    call = current_call()
+    assert call is not None
+    return call.id
+
+
+class Tally:
+    """What callers saw: ids of calls that returned, and how often each error came."""
+
+    def __init__(self) -> None:
+        self.returned: list[str] = []
+        self.errors: Counter[str] = Counter()
+
+    def run(self, call: Callable[[], str]) -> None:
+        """Make a call and note what came of it."""
+        try:
+            self.returned.append(call())
+        except Exception as error:  # noqa: BLE001 - any error that is not ours is what the race is looking for
+            self.note(error)
+
+    def note(self, error: Exception) -> None:
+        """Count an error: by its class alone when it is ours, with its text when it should not have come."""
+        ours = isinstance(error, InterlockError)
+        self.errors[type(error).__name__ if ours else f"ESCAPED {error!r}"] += 1
+
+    def answer(self, **more: Any) -> dict[str, Any]:
+        """Return all of it, and *more*, for a line of JSON."""
+        return {"returned": self.returned, "errors": dict(self.errors), **more}
+
+
+def commits_of(governor: Governor) -> list[int]:
+    """Return a list that grows by one at each commit of the writer."""
+    seen: list[int] = []
+    event.listen(governor._machinery.store._writing, "commit", lambda _: seen.append(1))
+    return seen
+
+
+def joined(governor: Governor, session_id: str) -> Session:
+    """Return the open session *session_id*, which somebody else has opened, as one of *governor*'s."""
+    session = governor.session("race", agent="racer")
+    session._id = session_id
+    return session
+
+
+def in_threads(count: int, body: Callable[[int], None]) -> None:
+    """Run *body* in that many threads, all released at once, to their end."""
+    gate = threading.Barrier(count)
+
+    def entered(number: int) -> None:
+        gate.wait()
+        body(number)
+
+    threads = [threading.Thread(target=entered, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _ready() -> None:
+    _say("ready")
+    assert sys.stdin.readline().strip() == "go"
+
+
+def call_in_threads(url: str, session: str | None, threads: int, calls: int) -> dict[str, Any]:
+    """Make *calls* calls in each thread, in the session given, or each thread in one of its own."""
+    tally = Tally()
+    with Governor(url, policy=ALLOW) as governor:
+        commits = commits_of(governor)
+        _ready()
+
+        def body(number: int) -> None:
+            if session is None:
+                with governor.session(f"own-{number}", agent="racer"):
+                    repeat()
+            else:
+                with joined(governor, session).attach():
+                    repeat()
+
+        def repeat() -> None:
+            for number in range(calls):
+                tally.run(partial(act, number))
+
+        in_threads(threads, body)
+    return tally.answer(commits=len(commits))
+
+
+def call_in_tasks(url: str, session: str | None, tasks: int, calls: int) -> dict[str, Any]:
+    """Make *calls* calls in each asyncio task, in the session given, or each task in one of its own."""
+    tally = Tally()
+
+    async def body(governor: Governor, number: int) -> None:
+        if session is None:
+            async with governor.session(f"own-{number}", agent="racer"):
+                await repeat()
+        else:
+            with joined(governor, session).attach():
+                await repeat()
+
+    async def repeat() -> None:
+        for number in range(calls):
+            try:
+                tally.returned.append(await act_async(number))
+            except Exception as error:  # noqa: BLE001 - as in Tally.run
+                tally.note(error)
+
+    async def main(governor: Governor) -> None:
+        async with asyncio.TaskGroup() as group:
+            for number in range(tasks):
+                group.create_task(body(governor, number))
+
+    with Governor(url, policy=ALLOW) as governor:
+        commits = commits_of(governor)
+        _ready()
+        asyncio.run(main(governor))
+    return tally.answer(commits=len(commits))
+
+
+def claim(url: str, session: str, threads: int) -> dict[str, Any]:
+    """Make the very call that a ticket was opened for, once in each thread."""
+    tally = Tally()
+    with Governor(url, policy=ASK) as governor:
+        shared = joined(governor, session)
+        _ready()
+
+        def body(_: int) -> None:
+            with shared.attach():
+                tally.run(partial(act, 1))
+
+        in_threads(threads, body)
+    return tally.answer()
+
+
+def answer_tickets(url: str, ids: list[str], by: str, verb: str) -> dict[str, Any]:
+    """Approve, or deny, each of the tickets in this order; the tally's ids are those answered."""
+    tally = Tally()
+    with Governor(url) as governor:
+        _ready()
+        for ticket_id in ids:
+            try:
+                governor.write(getattr(tickets, verb), ticket_id, by=by)
+                tally.returned.append(ticket_id)
+            except Exception as error:  # noqa: BLE001 - as in Tally.run
+                tally.note(error)
+    return tally.answer()
+
+
+def open_and_call(url: str, times: int) -> dict[str, Any]:
+    """Open the database, which may not exist yet, make one call, close it; and again."""
+    tally = Tally()
+    _ready()
+    for number in range(times):
+        try:
+            with Governor(url, policy=ALLOW) as governor, governor.session("new", agent="racer"):
+                tally.run(partial(act, number))
+        except Exception as error:  # noqa: BLE001 - as in Tally.run
+            tally.note(error)
+    return tally.answer()
+
+
+_ORDERS: dict[str, Callable[..., dict[str, Any]]] = {
+    order.__name__: order
+    for order in (call_in_threads, call_in_tasks, claim, answer_tickets, open_and_call)
+}
+
+
+def main() -> None:
+    """Carry out orders until there are no more."""
+    while line := sys.stdin.readline():
+        order = json.loads(line)
+        _say(json.dumps(_ORDERS[order.pop("do")](**order)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""Races for a yes: who answers a ticket, and who uses up the answer."""
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from interlock import ApprovalNeeded, Governor
+from interlock._ticket import TicketState
+from interlock.errors import Conflict
+from interlock.store import tickets
+from tests.races import _worker as worker
+from tests.races._audit import Books, audit
+from tests.races._crew import Crew
+
+Make = Callable[..., Governor]
+
+
+def ask(number: int) -> str:
+    """Make a call that needs approval and return the id of its ticket."""
+    with pytest.raises(ApprovalNeeded) as needed:
+        worker.act(number)
+    return needed.value.ticket.id
+
+
+def assert_one_ran(books: Books, ticket_id: str, returned: list[str]) -> None:
+    """Of all callers one got through, by that ticket; the others were asked for another one, all for the same."""
+    assert len(returned) == 1
+    assert set(returned) == books.admitted == books.finished
+    decided = books.of_kind("call_decided")
+    admitted = [f.body for f in decided if f.body["admitted"]]
+    assert [body["approved_by"] for body in admitted] == ["ann"]
+    asked = Counter(f.body["ticket_id"] for f in decided if not f.body["admitted"])
+    assert len(asked) == 2, "the first attempt's ticket, then one more for all who came too late"
+    assert asked[ticket_id] == 1
+    assert len(books.of_kind("ticket_opened")) == 2
+    assert len(books.of_kind("ticket_resolved")) == 1
+
+
+@pytest.mark.promise(3, 5)
+def test_one_yes_is_used_once_by_threads(governor: Make) -> None:
+    """Broken if two of 64 threads run the call that was approved once."""
+    one = governor(worker.ASK)
+    tally = worker.Tally()
+
+    def body(_: int) -> None:
+        with common.attach():
+            tally.run(partial(worker.act, 1))
+
+    with one.session("shared", agent="racer") as common:
+        ticket_id = ask(1)
+        one.write(tickets.approve, ticket_id, by="ann")
+        worker.in_threads(64, body)
+
+    assert tally.errors == {"ApprovalNeeded": 63}
+    assert_one_ran(audit(one), ticket_id, tally.returned)
+
+
+@pytest.mark.promise(3, 5)
+def test_one_yes_is_used_once_by_processes(governor: Make, database: str, crew: Crew) -> None:
+    """Broken if two of 8 processes of 64 threads each run the call that was approved once."""
+    one = governor(worker.ASK)
+    with one.session("shared", agent="racer") as common:
+        ticket_id = ask(1)
+        one.write(tickets.approve, ticket_id, by="ann")
+        answers = crew.all("claim", url=database, session=common.id, threads=64)
+
+    assert sum((Counter(answer["errors"]) for answer in answers), Counter()) == {
+        "ApprovalNeeded": 8 * 64 - 1
+    }
+    assert_one_ran(audit(one), ticket_id, [x for answer in answers for x in answer["returned"]])
+
+
+@pytest.mark.promise(3, 5)
+def test_every_yes_is_used_once(governor: Make) -> None:
+    """Broken if, of many tickets claimed at once in another order by each thread, one is used twice or not at all."""
+    one = governor(worker.ASK)
+    tally = worker.Tally()
+    seed = random.randrange(2**32)
+
+    def body(number: int) -> None:
+        order = random.Random(seed + number).sample(range(20), 20)
+        with common.attach():
+            for n in order:
+                tally.run(partial(worker.act, n))
+
+    with one.session("shared", agent="racer") as common:
+        for n in range(20):
+            one.write(tickets.approve, ask(n), by="ann")
+        worker.in_threads(8, body)
+
+    books = audit(one)
+    assert tally.errors == {"ApprovalNeeded": 7 * 20}, f"seed {seed}"
+    assert len(books.admitted) == 20
+    admitted = [f.body for f in books.of_kind("call_decided") if f.body["admitted"]]
+    assert len({body["digest"] for body in admitted}) == 20
+
+
+def assert_one_answer_each(books: Books, one: Governor, won: list[tuple[str, str]]) -> None:
+    """Each ticket has one event and one row with the answer of the one who was told that it counts."""
+    resolved = {f.body["ticket_id"]: f.body["by"] for f in books.of_kind("ticket_resolved")}
+    assert len(books.of_kind("ticket_resolved")) == len(resolved) == len(won)
+    assert resolved == dict(won)
+    for ticket_id, by in won:
+        row = one.read(tickets.get, ticket_id)
+        said = TicketState.APPROVED if by.startswith("approve") else TicketState.DENIED
+        assert (row.state, row.decided_by) == (said, by)
+    assert len({by for _, by in won}) > 1, "one decider answered everything: no race was run"
+
+
+@pytest.mark.promise(3, 5)
+def test_one_answer_counts_among_threads(governor: Make) -> None:
+    """Broken if a ticket that 8 deciders approve and deny at once takes two answers, or none."""
+    one = governor(worker.ASK)
+    won: list[tuple[str, str]] = []
+    lost: list[str] = []
+    verbs = [tickets.approve, tickets.deny]
+
+    def body(number: int) -> None:
+        by = f"{verbs[number % 2].__name__}-{number}"
+        for ticket_id in random.sample(ids, len(ids)):
+            try:
+                one.write(verbs[number % 2], ticket_id, by=by)
+                won.append((ticket_id, by))
+            except Conflict:
+                lost.append(ticket_id)
+
+    with one.session("shared", agent="racer"):
+        ids = [ask(n) for n in range(40)]
+        worker.in_threads(8, body)
+
+    assert (len(won), len(lost)) == (40, 7 * 40)
+    assert_one_answer_each(audit(one), one, won)
+
+
+@pytest.mark.promise(3, 5)
+def test_one_answer_counts_among_processes(governor: Make, database: str, crew: Crew) -> None:
+    """Broken if a ticket that 8 processes approve and deny at once takes two answers, or none."""
+    one = governor(worker.ASK)
+    with one.session("shared", agent="racer"):
+        ids = [ask(n) for n in range(40)]
+        orders = [
+            {
+                "do": "answer_tickets",
+                "url": database,
+                "ids": random.sample(ids, len(ids)),
+                "by": f"{verb}-{n}",
+                "verb": verb,
+            }
+            for n, verb in enumerate(["approve", "deny"] * 4)
+        ]
+        answers = crew.together(orders)
+
+    won = [
+        (ticket_id, str(order["by"]))
+        for order, answer in zip(orders, answers, strict=True)
+        for ticket_id in answer["returned"]
+    ]
+    assert len(won) == 40
+    assert sum((Counter(answer["errors"]) for answer in answers), Counter()) == {"Conflict": 7 * 40}
+    assert_one_answer_each(audit(one), one, won)
