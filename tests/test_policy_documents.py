@@ -209,6 +209,9 @@ SAME = [
 def test_layout_is_no_meaning() -> None:
     """Broken if a reformatted policy counts as another one."""
     assert len({Policy.parse(text).digest for text in SAME}) == 1
+    given_ = [{"a": 1, "b": {"c": [1], "d": 2}}, {"b": {"d": 2, "c": [1]}, "a": 1}]
+    told = [document(evaluators=[{"use": "e", "with": configuration}]) for configuration in given_]
+    assert len({Policy.build(data).digest for data in told}) == 1
 
 
 WHEN: dict[str, Any] = {"argument": "x", "equals": 1}

@@ -1,11 +1,12 @@
 """Races at the edges of a governor's life: the file is being created, and the governor is being closed."""
 
 import asyncio
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -38,6 +39,22 @@ def test_creating_one_database(crew: Crew, tmp_path: Path) -> None:
             books = audit(governor)
         assert books.finished == {call for answer in answers for call in answer["returned"]}
         assert len(books.reports) == 8
+
+
+def test_opening_while_somebody_writes(governor: Make, tmp_path: Path) -> None:
+    """Broken if a file whose journal has yet to be changed is given up at once when somebody else is at it."""
+    opened: list[Governor] = []
+    with closing(sqlite3.connect(tmp_path / "interlock.db", isolation_level=None)) as other:
+        other.execute("CREATE TABLE somebodys (n)")
+        other.execute("BEGIN IMMEDIATE")
+        opening = threading.Thread(target=lambda: opened.append(governor()))
+        opening.start()
+        opening.join(0.1)
+        assert opening.is_alive(), "it did not wait"
+        other.execute("ROLLBACK")
+        opening.join()
+    assert len(opened) == 1
+    audit(opened[0])
 
 
 @pytest.mark.promise(6)
