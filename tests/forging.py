@@ -158,14 +158,18 @@ def _where(key: Key) -> str:
     return " AND ".join(f'"{name}" = ?' for name, _ in key)
 
 
-def rewrite(store: Path, session: str, old: str, new: str) -> None:
-    """Change a text in the events of a session, and recompute the chain, as who knows how it is made can."""
+def rewrite(store: Path, session: str, old: str, new: str, *, up_to: int | None = None) -> None:
+    """
+    Change a text in the events of a session, and recompute the chain, as who knows how it is made can.
+
+    With *up_to*, stop after the event of that number: the next one then follows from nothing.
+    """
     engine = create_engine(f"sqlite:///{store}")
     with engine.begin() as connection:
         query = select(tables.sessions.c.id).where(tables.sessions.c.name == session)
         session_id = connection.execute(query).scalar_one()
         head = events.GENESIS
-        for recorded in list(whole_history(connection, session_id)):
+        for recorded in list(whole_history(connection, session_id))[:up_to]:
             changed = msgspec.structs.replace(
                 recorded, body=recorded.body.replace(old, new), previous_hash=head
             )
@@ -175,9 +179,10 @@ def rewrite(store: Path, session: str, old: str, new: str) -> None:
                 .where(tables.events.c.id == recorded.id)
                 .values(body=changed.body, previous_hash=changed.previous_hash, hash=head)
             )
-        connection.execute(
-            tables.sessions.update()
-            .where(tables.sessions.c.id == session_id)
-            .values(head_hash=head)
-        )
+        if up_to is None:
+            connection.execute(
+                tables.sessions.update()
+                .where(tables.sessions.c.id == session_id)
+                .values(head_hash=head)
+            )
     engine.dispose()

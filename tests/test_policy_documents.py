@@ -214,6 +214,14 @@ def test_layout_is_no_meaning() -> None:
     assert len({Policy.build(data).digest for data in told}) == 1
 
 
+def test_json_may_write_a_character_in_two_halves() -> None:
+    """Broken if JSON from a writer that escapes what is not ASCII, as most do, cannot be read as it was meant."""
+    data = document(rule("a", "pay", reason="\U0001f600 \u00e9"))
+    assert "\\ud83d\\ude00" in json.dumps(data)
+    assert Policy.build(data).digest == Policy.parse(json.dumps(data)).digest
+    assert judged(data).reason == "\U0001f600 \u00e9"
+
+
 WHEN: dict[str, Any] = {"argument": "x", "equals": 1}
 BASE = rule("a", "pay", verdict="ask", when=WHEN, approvers=["ops"], expires="1h")
 MEANINGS: list[dict[str, Any]] = [

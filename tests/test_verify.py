@@ -220,6 +220,15 @@ def test_one_forgery_does_not_hide_another(store: Path) -> None:
 
 
 @pytest.mark.promise(7)
+def test_an_event_with_a_hash_that_fits_is_seen_by_the_next(store: Path) -> None:
+    """Broken if somebody who recomputes the hash of what was changed gets away without the events after it."""
+    rewrite(store, "traced", old="o-1", new="o-9", up_to=3)
+    [problem] = problems(store)
+    assert "event 4 of" in problem
+    assert "does not follow from the event before it" in problem
+
+
+@pytest.mark.promise(7)
 def test_a_rewritten_chain_shows_in_its_head(store: Path) -> None:
     """Broken if a change, every hash recomputed after it, keeps the head of the chain that spans bear witness to."""
     head = f"SELECT head_hash FROM sessions WHERE id = {TRACED}"

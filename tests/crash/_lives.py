@@ -83,7 +83,11 @@ class Nursery:
     ) -> None:
         if kind is not None:
             self._process.kill()
-        self._process.communicate()
+        try:
+            self._process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
 
 
 def effects(side_file: Path) -> list[list[str]]:

@@ -59,7 +59,11 @@ class Crew:
         for process in self._processes:
             if kind is not None:
                 process.kill()
-            process.communicate()
+            try:
+                process.communicate(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
 
 
 def _say(process: subprocess.Popen[str], line: str) -> None:
