@@ -217,6 +217,8 @@ def _bound(depth: int, room: list[int]) -> None:
 
 def _items(value: list[Any] | tuple[Any, ...] | set[Any] | frozenset[Any]) -> Iterator[Any]:
     """What the container holds, whatever a subclass says when it is iterated."""
+    if type(value) in _CONTAINERS:
+        return iter(value)
     base: Any = next(kind for kind in (list, tuple, set, frozenset) if isinstance(value, kind))
     found: Iterator[Any] = base.__iter__(value)
     return found

@@ -45,13 +45,15 @@ def test_killed_at_each_request(
         if life.status == 0:
             break
         assert life.status == -signal.SIGKILL
-    assert at > 12, "there were fewer requests than two transactions make"
-    assert set(left) == {
+    assert at > 10, "there were fewer requests than two transactions make"
+    reached = {
         "decided 0, happened 0, finished 0",
-        "decided 1, happened 0, finished 0",
         "decided 1, happened 1, finished 0",
         "decided 1, happened 1, finished 1",
     }
+    if after:  # the first commit done, and nothing else
+        reached.add("decided 1, happened 0, finished 0")
+    assert set(left) == reached
 
 
 @pytest.mark.promise(5, 6)

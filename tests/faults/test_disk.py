@@ -71,8 +71,12 @@ class ReadOnly(Trouble):
         self._raw("PRAGMA query_only=OFF")
 
     def _raw(self, statement: str) -> None:
-        with self.one._machinery.store._writing.connect() as connection:
-            connection.connection.cursor().execute(statement)
+        store = self.one._machinery.store
+        kept = store._writer._connection
+        connection = kept or store._writing.connect()
+        connection.connection.cursor().execute(statement)
+        if kept is None:
+            connection.close()
 
 
 class Full(Trouble):

@@ -45,7 +45,8 @@ def admit(
         Conflict: there is no such session.
     """
     head, at = lock(connection, call.session_id), now(connection)
-    ticket = tickets.standing(connection, call, at=at)
+    asked = any(opinion.verdict is Verdict.ASK for opinion in opinions)
+    ticket = tickets.standing(connection, call, at=at) if asked else None
     return _admit(
         connection, head, call, opinions, policy=policy, trace=trace, ticket=ticket, at=at
     )

@@ -55,7 +55,6 @@ class Store:
         options: dict[str, object] = {"interlock_clock": clock}
         self._writing = _engine(
             self.url,
-            "BEGIN IMMEDIATE",
             ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"),
             single=self._in_memory,
             options=options,
@@ -63,10 +62,11 @@ class Store:
         self._reading = (
             self._writing
             if self._in_memory
-            else _engine(self.url, "BEGIN", ("query_only=ON",), single=False, options=options)
+            else _engine(self.url, ("query_only=ON",), single=False, options=options)
         )
         self._writer = Writer(
             self._writing,
+            begin="BEGIN IMMEDIATE",
             turnstile=nullcontext() if self._in_memory else turnstile(Path(str(self.url.database))),
             translate=self._unavailable,
         )
@@ -115,6 +115,7 @@ class Store:
             return self._writer.run(partial(_look, operation, args, kwargs))
         try:
             with self._reading.connect() as connection, connection.begin():
+                connection.exec_driver_sql("BEGIN")
                 return operation(connection, *args, **kwargs)
         except SQLAlchemyError as error:
             raise self._unavailable(error) from error
@@ -173,7 +174,7 @@ def _parse(url: str) -> URL:
 
 
 def _engine(
-    url: URL, begin: str, pragmas: Iterable[str], *, single: bool, options: dict[str, object]
+    url: URL, pragmas: Iterable[str], *, single: bool, options: dict[str, object]
 ) -> Engine:
     engine = create_engine(
         url,
@@ -197,10 +198,6 @@ def _engine(
         # traceback holds a cursor. In an interactive session that is until the next error.
         with suppress(sqlite3.Error):
             connection.rollback()
-
-    @event.listens_for(engine, "begin")
-    def take_lock(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
 
     return engine
 

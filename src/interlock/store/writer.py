@@ -66,6 +66,7 @@ class Writer:
         self,
         engine: Engine,
         *,
+        begin: str,
         turnstile: AbstractContextManager[object],
         translate: Callable[[Exception], StoreUnavailable],
     ) -> None:
@@ -73,11 +74,14 @@ class Writer:
         Take turns on *engine*.
 
         Args:
-            engine: Whose BEGIN takes the database's write lock.
+            engine: The database.
+            begin: The statement that begins a transaction and takes the write lock.
             turnstile: Held around each transaction: the queue between processes.
             translate: Makes the error that callers see out of one of the driver's.
         """
         self._engine = engine
+        self._begin = begin
+        self._connection: Connection | None = None
         self._turnstile = turnstile
         self._translate = translate
         self._turn = threading.Lock()
@@ -148,6 +152,8 @@ class Writer:
         if thread is not None:
             thread.join()
         with self._turn:  # a caller may still be driving
+            if self._connection is not None:
+                self._connection.close()
             self._engine.dispose()
 
     @_in_writer()
@@ -223,27 +229,35 @@ class Writer:
     @contextmanager
     def _begin_turn(self) -> Iterator[None]:
         try:
-            self._turnstile.__enter__()
-        except OSError as error:
-            raise _NotBegun(self._translate(error), error) from error
-        try:
+            try:
+                self._turnstile.__enter__()
+            except OSError as error:
+                raise _NotBegun(self._translate(error), error) from error
             yield
-        finally:
+        finally:  # also where it was interrupted just after it had been let in
             self._turnstile.__exit__(None, None, None)
 
     @contextmanager
     def _begun(self) -> Iterator[Connection]:
+        # The connection is kept from one transaction to the next, unless something went wrong with it.
+        connection, self._connection = self._connection, None
         try:
-            connection = self._engine.connect()
+            connection = connection or self._engine.connect()
             try:
                 transaction = connection.begin()
+                connection.exec_driver_sql(self._begin)
             except BaseException:
                 connection.close()
                 raise
         except SQLAlchemyError as error:
             raise _NotBegun(self._translate(error), error) from error
-        with connection, transaction:
-            yield connection
+        try:
+            with transaction:
+                yield connection
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
 
 
 class _NotBegun(Exception):
