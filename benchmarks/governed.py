@@ -106,12 +106,14 @@ class Floor:
     def _intent(self, call: str, connection: sqlite3.Connection) -> None:
         self._append(connection, self.decided)
         connection.execute(
-            "INSERT INTO intents VALUES (?, ?, ?, ?)",
-            (call, self.session_id, "refund", self.decided[3]),
+            "INSERT INTO intents VALUES (?, ?, ?, ?, NULL)",
+            (self.session_id, call, "refund", self.decided[3]),
         )
 
     def _outcome(self, call: str, connection: sqlite3.Connection) -> None:
-        connection.execute("DELETE FROM intents WHERE call_id = ?", (call,))
+        connection.execute(
+            "DELETE FROM intents WHERE session_id = ? AND call_id = ?", (self.session_id, call)
+        )
         self._append(connection, self.finished)
 
     def _append(self, connection: sqlite3.Connection, model: list[object]) -> None:

@@ -11,7 +11,10 @@ from hypothesis import HealthCheck, settings
 
 from interlock import Governor
 from interlock._scope import _scope
+from interlock.store import schema
+from interlock.store.engine import Store
 from interlock.testing import ManualClock, Recorder
+from tests import postgres_server as server
 
 pytest_plugins = ["tests.promises"]
 
@@ -43,6 +46,46 @@ def anyio_backend() -> str:
 def database(tmp_path: Path) -> str:
     """The URL of an SQLite file that does not exist yet."""
     return f"sqlite:///{tmp_path / 'interlock.db'}"
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of a Postgres server, as a user who may create databases; fails where there is none."""
+    with server.server() as admin:
+        yield admin
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: str) -> Iterator[str]:
+    """The name of a database with our tables, made once, of which others are copies."""
+    with server.database(postgres_server) as url:
+        store = Store(url, clock=None, ensure=False)
+        store.write(schema.upgrade)
+        store.close()  # a database that somebody is connected to is not copied
+        yield server.name_of(url)
+
+
+@pytest.fixture
+def postgres(postgres_server: str, postgres_template: str) -> Iterator[str]:
+    """The URL of a Postgres database of the test's own, with our tables and nothing in them."""
+    with server.database(postgres_server, template=postgres_template) as url:
+        yield url
+
+
+@pytest.fixture
+def empty_postgres(postgres_server: str) -> Iterator[str]:
+    """The URL of a Postgres database of the test's own, with nothing in it."""
+    with server.database(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def either(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a fresh store: an SQLite file that does not exist yet, then a Postgres database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'interlock.db'}"
+    url: str = request.getfixturevalue("postgres")
+    return url
 
 
 @pytest.fixture

@@ -4,31 +4,43 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from contextvars import copy_context
 from datetime import timedelta
-from pathlib import Path
+from decimal import Decimal
 from typing import Any
 
 import msgspec
+import psycopg
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
-from sqlalchemy import create_engine, select
+from sqlalchemy import create_engine, make_url, select
 
-from interlock import ApprovalNeeded, Denied, Governor, events, governed
-from interlock.store import tables, tickets
+from interlock import ApprovalNeeded, Denied, Governor, Usage, events, governed
+from interlock.store import tickets
 from interlock.store.events import whole_history
+from interlock.store.tables import DEFAULT as TABLES
 from interlock.testing import ManualClock
 
-TABLES = ["sessions", "events", "intents", "tickets", "policies"]
+DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
+TABLE_NAMES = [
+    "sessions",
+    "events",
+    "intents",
+    "tickets",
+    "policies",
+    "budget_windows",
+    "usage",
+]
 POLICY: dict[str, Any] = {
     "version": 1,
     "name": "p",
     "rules": [
         {"id": "refunds", "tools": ["refund"], "verdict": "ask", "approvers": ["ops"]},
-        {"id": "rest", "tools": ["lookup"], "verdict": "allow"},
+        {"id": "rest", "tools": ["lookup", "chat"], "verdict": "allow"},
     ],
+    "budgets": [{"name": "all", "per": "org", "window": "day", "calls": 100, "cost_usd": 5}],
 }
 Key = tuple[tuple[str, Any], ...]
 """The columns of a row's primary key, with their values."""
@@ -46,9 +58,9 @@ def refund(order: str) -> str:
     return order
 
 
-def fill(path: Path) -> None:
+def fill(url: str) -> None:
     """Make a store with one closed and traced session, one that is open, and one with a call in doubt."""
-    url, clock = f"sqlite:///{path}", ManualClock()
+    clock = ManualClock()
     with Governor(url, policy=POLICY, clock=clock, tracer_provider=TracerProvider()) as governor:
         _everything(governor, clock)
     copy_context().run(_leave_open, Governor(url, policy=POLICY, clock=clock))
@@ -70,8 +82,20 @@ def _leave_open(governor: Governor) -> None:
 
 def _everything(governor: Governor, clock: ManualClock) -> None:
     """Do all that leaves rows, at different times, in a session called "traced"."""
-    with governor.session("traced", agent="bot", user="u-17", team="desk", org="acme"):
+    with governor.session("traced", agent="bot", user="u-17", team="desk", org="acme") as session:
         lookup("o-1")
+        most = Usage(input_tokens=90, output_tokens=50, cost_usd=Decimal("0.01"))
+        used = Usage(
+            input_tokens=80,
+            output_tokens=40,
+            cache_read_tokens=20,
+            cache_write_tokens=10,
+            reasoning_tokens=5,
+            cost_usd=Decimal("0.007"),
+        )
+        with session.model_call(model="m-1", provider="p", estimate=most) as call:
+            call.record(used)
+        governor.record_usage(model="m-2", cost_usd="0.002", input_tokens=7)
         clock.advance(timedelta(seconds=1))
         _, approved, denied, claimed = (_asked(f"o-{number}") for number in range(4))
         clock.advance(timedelta(seconds=1))
@@ -90,28 +114,62 @@ def _asked(order: str) -> str:
     return refused.value.ticket.id
 
 
-def run(store: Path, *statements: str) -> list[tuple[Any, ...]]:
+class _Raw:
+    """A connection of the driver's, of either database; each statement is a transaction."""
+
+    def __init__(self, url: str) -> None:
+        self.is_sqlite = url.startswith("sqlite")
+        if self.is_sqlite:
+            self._driver: Any = sqlite3.connect(str(make_url(url).database), isolation_level=None)
+            self._driver.execute("PRAGMA synchronous=OFF")
+        else:
+            self._driver = psycopg.connect(url, autocommit=True)
+
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Any:
+        """Execute *statement*, whose parameters are written as `?`."""
+        if not self.is_sqlite:
+            statement = statement.replace("?", "%s")
+        return self._driver.execute(statement, parameters)
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._driver.close()
+
+
+def run(store: str, *statements: str) -> list[tuple[Any, ...]]:
     """Run statements on the store; return the rows of the last one."""
-    with closing(sqlite3.connect(store)) as raw, raw:
-        found: list[tuple[Any, ...]] = []
+    with closing(_Raw(store)) as raw:
         for statement in statements:
-            found = raw.execute(statement).fetchall()
-        return found
+            done = raw.execute(statement)
+        return list(done.fetchall()) if done.description else []
 
 
-def problems(store: Path) -> list[str]:
+def loosen(store: str) -> None:
+    """Take the foreign keys away, as whoever owns the tables can; SQLite looks after them only when told to."""
+    for table in TABLES.all():
+        for column in table.columns:
+            if column.foreign_keys:
+                key = f"{table.name}_{column.name}_fkey"
+                run(store, f"ALTER TABLE {table.name} DROP CONSTRAINT {key}")
+
+
+def problems(store: str) -> list[str]:
     """What verification finds, session by session."""
-    with Governor(f"sqlite:///{store}") as governor:
-        return [report.problem for report in governor.verify() if report.problem is not None]
+    with Governor(store) as governor:
+        return _found(governor)
+
+
+def _found(governor: Governor) -> list[str]:
+    sessions = [report.problem for report in governor.verify() if report.problem is not None]
+    return sessions + governor.verify_budgets()
 
 
 class Forger:
     """Changes one row of a store at a time, and puts it back."""
 
-    def __init__(self, store: Path) -> None:
-        self._raw = sqlite3.connect(store, isolation_level=None)
-        self._raw.execute("PRAGMA synchronous=OFF")
-        self._governor = Governor(f"sqlite:///{store}")
+    def __init__(self, store: str) -> None:
+        self._raw = _Raw(store)
+        self._governor = Governor(store)
 
     def close(self) -> None:
         """Let go of the store."""
@@ -120,19 +178,21 @@ class Forger:
 
     def rows(self, table: str) -> Iterator[tuple[Key, dict[str, Any]]]:
         """Every row of a table: its key and all that it holds."""
-        columns = self._raw.execute(f"PRAGMA table_info({table})").fetchall()
-        names = [column[1] for column in columns]
-        keys = {column[1] for column in columns if column[5]}
+        columns = TABLES.metadata.tables[table].columns
+        names = [column.name for column in columns]
+        keys = {column.name for column in columns if column.primary_key}
         for row in self._raw.execute(f"SELECT * FROM {table}").fetchall():
             held = dict(zip(names, row, strict=True))
             yield tuple((name, held[name]) for name in names if name in keys), held
 
     def set(self, table: str, column: str, key: Key, value: Any) -> bool:
         """Write one cell; False if the database itself does not take the value."""
+        if isinstance(value, bytes) and not self._raw.is_sqlite:
+            return False  # it would take their hexadecimal digits instead
         statement = f'UPDATE {table} SET "{column}" = ? WHERE {_where(key)}'
         try:
             done = self._raw.execute(statement, (value, *(item for _, item in key)))
-        except sqlite3.IntegrityError:
+        except (sqlite3.IntegrityError, psycopg.Error):
             return False
         assert done.rowcount == 1
         return True
@@ -151,22 +211,24 @@ class Forger:
 
     def problems(self) -> list[str]:
         """What verification finds."""
-        return [report.problem for report in self._governor.verify() if report.problem]
+        return _found(self._governor)
 
 
 def _where(key: Key) -> str:
     return " AND ".join(f'"{name}" = ?' for name, _ in key)
 
 
-def rewrite(store: Path, session: str, old: str, new: str, *, up_to: int | None = None) -> None:
+def rewrite(store: str, session: str, old: str, new: str, *, up_to: int | None = None) -> None:
     """
     Change a text in the events of a session, and recompute the chain, as who knows how it is made can.
 
     With *up_to*, stop after the event of that number: the next one then follows from nothing.
     """
-    engine = create_engine(f"sqlite:///{store}")
+    engine = create_engine(
+        make_url(store).set(drivername=DRIVERS[make_url(store).get_backend_name()])
+    )
     with engine.begin() as connection:
-        query = select(tables.sessions.c.id).where(tables.sessions.c.name == session)
+        query = select(TABLES.sessions.c.id).where(TABLES.sessions.c.name == session)
         session_id = connection.execute(query).scalar_one()
         head = events.GENESIS
         for recorded in list(whole_history(connection, session_id))[:up_to]:
@@ -175,14 +237,14 @@ def rewrite(store: Path, session: str, old: str, new: str, *, up_to: int | None 
             )
             head = events.seal(changed)
             connection.execute(
-                tables.events.update()
-                .where(tables.events.c.id == recorded.id)
+                TABLES.events.update()
+                .where(TABLES.events.c.id == recorded.id)
                 .values(body=changed.body, previous_hash=changed.previous_hash, hash=head)
             )
         if up_to is None:
             connection.execute(
-                tables.sessions.update()
-                .where(tables.sessions.c.id == session_id)
+                TABLES.sessions.update()
+                .where(TABLES.sessions.c.id == session_id)
                 .values(head_hash=head)
             )
     engine.dispose()

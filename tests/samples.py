@@ -9,7 +9,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from interlock import Call, Identity, Opinion, Risk, Tool, Verdict, events
+from interlock import Call, Identity, Opinion, Risk, Tool, Usage, Verdict, events
+from interlock._budget import Amounts, WindowKey
 from interlock._call import describe
 from interlock._ticket import Ticket, TicketState
 from interlock.events import Outcome
@@ -86,6 +87,19 @@ traces = st.none() | st.builds(
     st.integers(0, 255),
 )
 
+amounts = st.builds(Amounts, st.integers(0, 10**12), st.integers(0, 10**9), st.integers(0, 10**6))
+windows = st.lists(
+    st.builds(WindowKey, names, st.just('["acme"]'), st.integers(0, 10**15)), max_size=2
+).map(tuple)
+usages = st.builds(
+    Usage,
+    input_tokens=st.none() | st.integers(100, 10**9),
+    output_tokens=st.none() | st.integers(100, 10**9),
+    cache_read_tokens=st.none() | st.integers(0, 100),
+    cost_usd=st.none() | st.decimals(0, 10**6, places=4),
+)
+identities = st.builds(Identity, agent=names, user=st.none() | names, org=st.none() | names)
+
 EVENTS: dict[type[events.Event], st.SearchStrategy[Any]] = {
     events.SessionOpened: st.builds(
         events.SessionOpened,
@@ -113,6 +127,9 @@ EVENTS: dict[type[events.Event], st.SearchStrategy[Any]] = {
         policy=digests,
         ticket_id=st.none() | names,
         approved_by=st.none() | names,
+        model=st.none() | names,
+        windows=windows,
+        reserved=st.none() | amounts,
     ),
     events.TicketOpened: st.builds(
         events.TicketOpened,
@@ -139,6 +156,23 @@ EVENTS: dict[type[events.Event], st.SearchStrategy[Any]] = {
         cost_usd=st.none() | money,
         error_type=st.none() | names,
         result_digest=st.none() | digests,
+        charged=st.none() | amounts,
+        usage=st.none() | usages,
+        usage_id=st.none() | names,
+        provider=st.none() | names,
+        priced_by=st.none() | names,
+    ),
+    events.UsageRecorded: st.builds(
+        events.UsageRecorded,
+        usage_id=names,
+        identity=st.none() | identities,
+        model=names,
+        provider=st.none() | names,
+        usage=usages,
+        cost_usd=st.none() | money,
+        priced_by=st.none() | names,
+        windows=windows,
+        charged=st.none() | amounts,
     ),
     events.SessionClosed: st.builds(events.SessionClosed, error_type=st.none() | names),
 }

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from typing import ClassVar
 
 import anyio
+import anyio.from_thread
 import anyio.lowlevel
 import pytest
 from pydantic import BaseModel
@@ -33,14 +34,14 @@ class Waits:
     """An evaluator that says that it is asked, and never answers."""
 
     Config = Slow
-    asked: ClassVar[list[anyio.Event]] = []
+    asked: ClassVar[list[Callable[[], None]]] = []
 
     def __init__(self, config: Slow) -> None:
         """Take no configuration."""
 
     async def evaluate(self, call: Call) -> Opinion | None:
         """Wait for ever."""
-        self.asked[-1].set()
+        self.asked[-1]()
         await anyio.sleep_forever()
 
 
@@ -62,7 +63,10 @@ async def test_while_it_is_judged(cancelled: Cancelled, governor: MakeGovernor) 
         "default": "allow",
         "evaluators": [{"use": "waits", "timeout": "1h"}],
     }
-    Waits.asked.append(anyio.Event())
+    asked = anyio.Event()
+    here = anyio.lowlevel.current_token()
+    # Evaluators have an event loop of their own.
+    Waits.asked.append(lambda: anyio.from_thread.run_sync(asked.set, token=here))
 
     @governed
     async def tool() -> None:
@@ -71,7 +75,7 @@ async def test_while_it_is_judged(cancelled: Cancelled, governor: MakeGovernor) 
     with governor(policy, url="sqlite://", evaluators={"waits": Waits}).session(
         "s", agent="bot"
     ) as session:
-        await cancelled(tool, Waits.asked[-1], lambda: None)
+        await cancelled(tool, asked, lambda: None)
         assert booked(session) == ({}, {}, {})
 
     assert ran == []

@@ -268,9 +268,9 @@ PATHS: list[tuple[Any, Any]] = [
 ]
 NOWHERE: list[Any] = [
     *["order.lines.2.price", "order.lines.-1.price", "order.lines.x", "order.lines.0.price.0"],
-    *["order.a.b", "Order.lines.0.price", "order.lines.0.Price", "", "order.", ".order", "nothing"],
+    *["order.a.b", "Order.lines.0.price", "order.lines.0.Price", "order.", ".order", "nothing"],
     *["order.lines.1e0.price", "order.lines. 1.price", "order.lines.\u0661.price", "rec.nothing"],
-    *[[], ["order", ""], ["order", "lines", -1], "order.lines." + "9" * 5_000, "order.__class__"],
+    *[["order", ""], ["order", "lines", -1], "order.lines." + "9" * 5_000, "order.__class__"],
 ]
 
 
@@ -281,10 +281,18 @@ def test_a_path_leads_into_an_argument(path: Any, value: Any) -> None:
 
 
 @pytest.mark.promise(1)
-@pytest.mark.parametrize("path", NOWHERE, ids=lambda path: str(path)[:30] or "empty")
+@pytest.mark.parametrize("path", NOWHERE, ids=lambda path: str(path)[:30])
 def test_a_path_that_leads_nowhere_is_a_fault(path: Any) -> None:
     """Broken if a misspelt path is a silent no-match: a rule that was to forbid would not."""
     assert isinstance(answer({"argument": path, "equals": 5}, call_of(NESTED)), Fault)
+
+
+@pytest.mark.promise(1)
+@pytest.mark.parametrize("path", ["", []], ids=["text", "list"])
+def test_a_path_of_nothing_is_refused(path: Any) -> None:
+    """Broken if a condition that names no argument is taken for one that does."""
+    with pytest.raises(PolicyError, match=r"when\.argument"):
+        answer({"argument": path, "equals": 5}, call_of(NESTED))
 
 
 @pytest.mark.promise(9)

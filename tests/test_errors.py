@@ -7,13 +7,14 @@ import inspect
 import pickle
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
 
 from interlock import Verdict, errors
+from interlock._budget import Account, Amounts, Limits, WindowKey
 from interlock._canonical import Opaque
 from interlock._verdict import combine
 from interlock.errors import InterlockError
@@ -24,12 +25,21 @@ CALL = call_of({"order": Order("o-1", [1]), "path": PurePosixPath("a"), "thing":
 REFUSED = combine(
     [opinion(Verdict.STEER, "a wire", guidance="Ask.", suggestions=("pay",), expires=timedelta(1))]
 )
+ACCOUNT = Account(
+    key=WindowKey("b", '["acme"]', 0),
+    ends_at=datetime(2026, 1, 1, tzinfo=UTC),
+    limits=Limits(cost=1),
+    spent=Amounts(2, 3, 4),
+)
 
 MADE: dict[type[InterlockError], Callable[[], InterlockError]] = {
     errors.Denied: lambda: errors.Denied("no", decision=REFUSED, call=CALL),
     errors.Steered: lambda: errors.Steered("no", decision=REFUSED, call=CALL),
     errors.ApprovalNeeded: lambda: errors.ApprovalNeeded(
         "ask", decision=REFUSED, call=CALL, ticket=ticket_for(CALL)
+    ),
+    errors.BudgetExceeded: lambda: errors.BudgetExceeded(
+        "spent", decision=REFUSED, call=CALL, budgets=(ACCOUNT,)
     ),
     errors.StoreUnavailable: lambda: errors.StoreUnavailable("down"),
     errors.EvaluatorFailed: lambda: errors.EvaluatorFailed("broke", decision=REFUSED, call=CALL),
@@ -108,6 +118,9 @@ def test_data_is_in_attributes() -> None:
     steered = MADE[errors.Steered]()
     assert isinstance(steered, errors.Steered)
     assert (steered.guidance, steered.suggestions) == ("Ask.", ("pay",))
+    spent = MADE[errors.BudgetExceeded]()
+    assert isinstance(spent, errors.BudgetExceeded)
+    assert spent.budgets == (ACCOUNT,)
     policy = MADE[errors.PolicyError]()
     assert isinstance(policy, errors.PolicyError)
     assert (policy.path, policy.line, policy.key) == ("policy.yaml", 7, "rules.0.tool")

@@ -19,6 +19,21 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 # What each prints, line by line: regular expressions, found in this order. An example without an entry fails.
 PRINTS = {
+    "cost_tracking.py": [
+        r"^acme +claude-haiku-4-5 +0\.\d+ by genai-prices ",
+        r"^globex +globex-small +0\.0404000 by plugin:OwnPrices$",
+        r"^! usage of gpt-5-mini is recorded, and with it more is spent than allowed of: tenant-day\.",
+        r"^org +model +calls +tokens in +out +dollars$",
+        r"^acme +claude-haiku-4-5 +2 +113,000 +4,200 +0\.\d{6}$",
+        r"^globex +globex-small +1 +90,000 +11,000 +0\.040400$",
+        r'^tenant-day \["acme"\]: 0\.1\d+ of 0\.10 dollars, overspent$',
+        r'^tenant-day \["globex"\]: 0\.05\d+ of 0\.10 dollars, within its limit$',
+    ],
+    "egress_guard.py": [
+        r"^2 orders$",
+        r"^fetch is denied: the URL in argument 'url' cannot be judged: it names a user before the host\.",
+        r"^The request was not sent: its destination is not granted\. Do not retry it\.$",
+    ],
     "quickstart.py": [
         r"^refunded 20 for o-1$",
         r"^refund needs approval by payments-oncall: a refund over 50 needs a person\. It did not run",

@@ -25,6 +25,7 @@ from interlock._flow import (
     Observe,
     Run,
     Settle,
+    Settlement,
     govern,
     preview,
 )
@@ -122,7 +123,7 @@ def ordinary(*heard: Opinion, ending: Ending = RETURNED, **other: Any) -> Callab
             case Run():
                 return ending
             case Settle():
-                return recorded()
+                return Settlement(recorded=recorded())
             case _:
                 return None
 
@@ -167,7 +168,7 @@ def anything(data: st.DataObject, odds: int = 8) -> Callable[[Effect[Any]], Any]
             case Run():
                 return data.draw(endings)
             case Settle():
-                return data.draw(st.sampled_from([None, recorded()]))
+                return data.draw(st.sampled_from([None, Settlement(recorded=recorded())]))
             case _:
                 return None
 

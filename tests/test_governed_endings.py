@@ -127,7 +127,7 @@ def test_garbage_collection_inside_the_store_settles(
         if driver == "caller":
             books.write(collect)
         else:
-            books._machinery.store.submit(collect).result()
+            anyio.run(books.awrite, collect)
         finished.set()
 
     with books.session("s", agent="bot") as session:

@@ -17,7 +17,8 @@ from interlock import Denied, Governor, Misuse, Policy, Verdict, configure, gove
 from interlock._state import SessionStatus
 from interlock.errors import NotConfigured, PluginError, PolicyError, StoreUnavailable
 from interlock.events import CallDecided
-from interlock.store import calls, policies, sessions
+from interlock.store import calls, sessions
+from interlock.store.tables import DEFAULT as TABLES
 from interlock.testing import ManualClock, Recorder
 from tests.conftest import ALLOW_ALL
 from tests.shapes import BASIC, Shape
@@ -30,6 +31,12 @@ DENY_ALL = {"version": 1, "name": "deny-all", "default": "deny"}
 def refund(order: str) -> str:
     """Refund an order."""
     return f"refunded {order}"
+
+
+@pytest.fixture
+def database(either: str) -> str:
+    """Run every test here on both databases."""
+    return either
 
 
 @pytest.fixture(params=["sync", "asyncio", "trio"])
@@ -67,7 +74,7 @@ def test_without_a_policy_nothing_governed_runs(
     """Broken if leaving the policy out allows everything."""
     ran: list[Any] = []
     tool = shape.make(lambda order, amount: ran.append(order))
-    books = governor(None, url="sqlite://", plugins=[recorder])
+    books = governor(None, plugins=[recorder])
 
     with books.session("s", agent="bot") as session:
         with pytest.raises(NotConfigured, match=r"no policy, so it did not run.*policy\.yaml"):
@@ -87,7 +94,7 @@ def test_an_empty_policy_allows_nothing(governor: MakeGovernor) -> None:
     """Broken if a policy that says nothing lets something through."""
     empty = {"version": 1, "name": "empty"}
 
-    with governor(empty, url="sqlite://").session("s", agent="bot"), pytest.raises(Denied):
+    with governor(empty).session("s", agent="bot"), pytest.raises(Denied):
         refund("o-1")
 
 
@@ -107,7 +114,7 @@ def test_the_policy_may_be_given_in_every_form(governor: MakeGovernor, tmp_path:
 
 def test_the_policy_is_kept_with_the_books(governor: MakeGovernor, recorder: Recorder) -> None:
     """Broken if nobody can find out later what the policy said that a decision names."""
-    books = governor(url="sqlite://", plugins=[recorder])
+    books = governor(plugins=[recorder])
     with books.session("s", agent="bot"):
         refund("o-1")
 
@@ -118,7 +125,7 @@ def test_the_policy_is_kept_with_the_books(governor: MakeGovernor, recorder: Rec
 
 
 def _kept(digest: str) -> Any:
-    table = policies.tables.policies
+    table = TABLES.policies
     return table.select().where(table.c.digest == digest)
 
 
@@ -143,10 +150,8 @@ def test_what_is_wrong_is_said_at_once(
     options: dict[str, Any], error: type[Exception], complaint: str, governor: MakeGovernor
 ) -> None:
     """Broken if a governor is built with something missing, and calls find out, or worse, do not."""
-    options.setdefault("url", "sqlite://")
-
     with pytest.raises(error, match=complaint):
-        governor(options.pop("policy", ALLOW_ALL), **options)
+        governor(**{"policy": ALLOW_ALL, "url": "sqlite://", **options})
 
 
 def test_closed_by_its_block_and_once(within: Callable[..., Any], governor: MakeGovernor) -> None:
@@ -263,7 +268,7 @@ def test_two_governors_on_one_database_share_the_books(governor: MakeGovernor) -
 def test_its_clock_is_the_only_one(governor: MakeGovernor, recorder: Recorder) -> None:
     """Broken if a time is read elsewhere than at the governor's clock."""
     clock = ManualClock()
-    with governor(url="sqlite://", plugins=[recorder], clock=clock).session("s", agent="bot"):
+    with governor(plugins=[recorder], clock=clock).session("s", agent="bot"):
         refund("o-1")
 
     assert {recorded.at for recorded in recorder.recorded} == {clock.start}
@@ -271,7 +276,7 @@ def test_its_clock_is_the_only_one(governor: MakeGovernor, recorder: Recorder) -
 
 def test_plugins_see_the_events_in_order(governor: MakeGovernor, recorder: Recorder) -> None:
     """Broken if what plugins are shown is not what is recorded, in the order of the session."""
-    books = governor(url="sqlite://", plugins=[recorder])
+    books = governor(plugins=[recorder])
     with books.session("s", agent="bot") as session:
         refund("o-1")
         books.read(calls.in_doubt)

@@ -242,7 +242,7 @@ def test_one_twice_is_refused(governor: Make) -> None:
 
 def test_the_hooks_are_those_that_are_specified() -> None:
     """Broken if a hook exists that plugins cannot implement, or one is taken away."""
-    assert {"interlock_opinion", "interlock_recorded"} == HOOKS
+    assert {"interlock_opinion", "interlock_price", "interlock_recorded"} == HOOKS
     for name in HOOKS:
         spec = getattr(hookspecs, name)
         assert spec.__doc__

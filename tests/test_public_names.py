@@ -13,6 +13,7 @@ from interlock import errors, events, hookspecs, testing
 
 NAMES = [
     "ApprovalNeeded",
+    "BudgetExceeded",
     "Call",
     "Decision",
     "Denied",
@@ -30,12 +31,14 @@ NAMES = [
     "Ticket",
     "Tool",
     "Undecided",
+    "Usage",
     "Verdict",
     "configure",
     "current_call",
     "current_session",
     "governed",
     "hookimpl",
+    "report_usage",
     "session",
     "tool_of",
 ]

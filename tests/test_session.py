@@ -55,6 +55,12 @@ def look(order: str) -> str:
     return f"{order} is shipped"
 
 
+@pytest.fixture
+def database(either: str) -> str:
+    """Run every test here on both databases."""
+    return either
+
+
 @pytest.fixture(params=["sync", "async"])
 def within(request: pytest.FixtureRequest) -> Callable[..., Any]:
     """Run a function in a session, opened by `with` or by `async with`."""
@@ -75,7 +81,7 @@ def within(request: pytest.FixtureRequest) -> Callable[..., Any]:
 @pytest.fixture
 def books(governor: MakeGovernor, recorder: Recorder) -> Governor:
     """A governor with `POLICY`."""
-    return governor(POLICY, url="sqlite://", plugins=[recorder])
+    return governor(POLICY, plugins=[recorder])
 
 
 def kinds(recorder: Recorder) -> list[str]:

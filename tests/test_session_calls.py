@@ -57,6 +57,12 @@ def look(order: str) -> str:
     return f"{order} is shipped"
 
 
+@pytest.fixture
+def database(either: str) -> str:
+    """Run every test here on both databases."""
+    return either
+
+
 @pytest.fixture(params=["sync", "asyncio", "trio"])
 def call(request: pytest.FixtureRequest) -> Callable[..., Any]:
     """Make a call as adapters do: `call(session, tool, arguments, run)`."""
@@ -94,7 +100,7 @@ def ticket(request: pytest.FixtureRequest) -> Callable[..., Any]:
 @pytest.fixture
 def books(governor: MakeGovernor, recorder: Recorder) -> Governor:
     """A governor with `POLICY`."""
-    return governor(POLICY, url="sqlite://", plugins=[recorder])
+    return governor(POLICY, plugins=[recorder])
 
 
 @pytest.fixture
@@ -279,5 +285,5 @@ def test_no_ticket_for_what_a_plugin_denies(
         def interlock_opinion(self) -> Opinion:
             return Opinion(verdict=Verdict.DENY, reason="no", author="me")
 
-    with governor(POLICY, url="sqlite://", plugins=[Denies()]).session("s", agent="bot") as session:
+    with governor(POLICY, plugins=[Denies()]).session("s", agent="bot") as session:
         assert ticket(session, REFUND, {"order": "o-1"}) is None

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Table
 from interlock import Governor
 from interlock.events import CallDecided, CallFinished, Outcome, Recorded
 from interlock.store.events import whole_history
-from interlock.store.tables import metadata
+from interlock.store.tables import DEFAULT
 from tests.otlp_receiver import Received, attributes, receiving
 
 APP = Path(__file__).with_name("otlp_app.py")
@@ -90,7 +90,7 @@ def wire(tmp_path_factory: pytest.TempPathFactory) -> Wire:
         assert [report.problem for report in books.verify()] == [None, None]
         stored = "\n".join(
             str(tuple(row))
-            for table in metadata.sorted_tables
+            for table in DEFAULT.metadata.sorted_tables
             for row in books.read(_everything, table)
         )
     return Wire(received, history, stored=stored, planted=sum(int(out) for out, _ in outputs))

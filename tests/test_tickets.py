@@ -75,10 +75,16 @@ class Desk:
 
 
 @pytest.fixture
+def database(either: str) -> str:
+    """Run every test here on both databases."""
+    return either
+
+
+@pytest.fixture
 def desk(governor: Make, clock: ManualClock) -> Iterator[Desk]:
     """A desk over a store in memory, at a time that stands still."""
     RAN.clear()
-    made = governor(ASK, url="sqlite://", clock=clock)
+    made = governor(ASK, clock=clock)
     with made.session("case-7", agent="Bot", user="u-17", org="acme") as session:
         yield Desk(made, session)
 
@@ -280,7 +286,7 @@ def test_a_no_stands_for_the_session(desk: Desk, clock: ManualClock) -> None:
 @pytest.mark.parametrize("answer", [tickets.approve, tickets.deny])
 def test_nothing_is_answered_after_the_session(answer: Any, governor: Make) -> None:
     """Broken if a yes can be given to a session that is over, as if something would come of it."""
-    made = governor(ASK, url="sqlite://")
+    made = governor(ASK)
     with made.session("s", agent="bot") as session:
         desk = Desk(made, session)
         ticket = desk.asked("o-1")
@@ -345,7 +351,7 @@ def test_plugins_are_consulted_again(governor: Make) -> None:
     """Broken if a yes skips a plugin's objection that came up since."""
     plugin = Objecting()
     RAN.clear()
-    made = governor(ASK, url="sqlite://", plugins=[plugin])
+    made = governor(ASK, plugins=[plugin])
     with made.session("s", agent="bot") as session:
         desk = Desk(made, session)
         desk.approve(desk.asked("o-1"))
@@ -372,7 +378,7 @@ def test_any_lifetime_gives_a_time(expires: Any, lives: timedelta, governor: Mak
     plugin = Objecting()
     plugin.verdict, plugin.expires = Verdict.ASK, expires
     allowing = {"version": 1, "name": "p", "default": "allow"}
-    made = governor(allowing, url="sqlite://", clock=ManualClock(), plugins=[plugin])
+    made = governor(allowing, clock=ManualClock(), plugins=[plugin])
     with made.session("s", agent="bot") as session:
         ticket = Desk(made, session).asked("o-1")
     assert lives == ticket.expires_at - ticket.opened_at
@@ -380,7 +386,7 @@ def test_any_lifetime_gives_a_time(expires: Any, lives: timedelta, governor: Mak
 
 def test_looking_ahead_uses_nothing_up(governor: Make, recorder: Recorder) -> None:
     """Broken if a framework that looks ahead spends the yes that the call itself needs."""
-    made = governor(ASK, url="sqlite://", plugins=[recorder])
+    made = governor(ASK, plugins=[recorder])
     tool = tool_of(refund)
     assert tool is not None
     arguments = {"order": "o-1", "amount": 900, "card": "4111-planted"}

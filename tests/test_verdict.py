@@ -94,6 +94,15 @@ def test_only_an_allow_or_an_answered_ask_admits(given_opinions: list[Opinion]) 
     assert answered.admits == (decision.verdict in {Verdict.ALLOW, Verdict.ASK})
 
 
+@given(heard)
+def test_the_reason_is_each_reason_once(given_opinions: list[Opinion]) -> None:
+    """Broken if a reason that carries the verdict is not told, told twice, or what is told is something else."""
+    decision = combine(given_opinions)
+    reasons = {o.reason for o in given_opinions if o.verdict is decision.verdict}
+    assert sorted(reasons) == sorted(decision.reason.split("; ") if given_opinions else [])
+    assert combine([opinion(Verdict.ASK, "")]).reason == "no opinion allows it"
+
+
 def test_what_is_told_comes_from_those_who_carry() -> None:
     """Broken if the model is told the reason or the guidance of somebody who did not decide."""
     decision = combine(

@@ -4,12 +4,14 @@ from interlock._call import Call, Identity, Risk, Tool
 from interlock._default import configure, session
 from interlock._governed import governed, tool_of
 from interlock._governor import Governor
-from interlock._scope import current_call
+from interlock._scope import current_call, report_usage
 from interlock._session import Session, current_session
 from interlock._ticket import Ticket
+from interlock._usage import Usage
 from interlock._verdict import Decision, Opinion, Verdict
 from interlock.errors import (
     ApprovalNeeded,
+    BudgetExceeded,
     Denied,
     InterlockError,
     Misuse,
@@ -23,6 +25,7 @@ from interlock.policy import Policy
 
 __all__ = [
     "ApprovalNeeded",
+    "BudgetExceeded",
     "Call",
     "Decision",
     "Denied",
@@ -40,12 +43,14 @@ __all__ = [
     "Ticket",
     "Tool",
     "Undecided",
+    "Usage",
     "Verdict",
     "configure",
     "current_call",
     "current_session",
     "governed",
     "hookimpl",
+    "report_usage",
     "session",
     "tool_of",
 ]

@@ -9,7 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Mapping,
+    Sequence,
+)
 from typing import Any, TypeAlias
 
 import anyio
@@ -32,9 +40,10 @@ def call_function(
         try:
             result = function(*arguments[0], **arguments[1])
         except BaseException as error:
-            drive(flow, performer, _ending(error))
+            drive(flow, performer, ending_of(error))
             raise
-    if asyncio.iscoroutine(result):
+    # Not `asyncio.iscoroutine`: before Python 3.12 it takes generators for coroutines.
+    if isinstance(result, Coroutine):
         return _finish_later(performer, scope, flow, result)
     return drive(flow, performer, Ending(outcome=Outcome.RETURNED, result=result))
 
@@ -52,42 +61,70 @@ async def call_coroutine(
         try:
             result = await function(*arguments[0], **arguments[1])
         except GeneratorExit as error:  # dropped, so nothing can be awaited any more
-            drop(flow, performer, _ending(error))
+            drop(flow, performer, ending_of(error))
             raise
         except BaseException as error:
-            await adrive(flow, performer, _ending(error))
+            await adrive(flow, performer, ending_of(error))
             raise
     return await adrive(flow, performer, Ending(outcome=Outcome.RETURNED, result=result))
 
 
 def call_generator(
     performer: Performer,
-    _scope: Scope,
+    scope: Scope,
     function: Callable[..., Generator[Any, Any, Any]],
     arguments: Arguments,
 ) -> Generator[Any, Any, Any]:
     """
     Run a generator: admitted at the first item, settled on exhaustion, close or garbage collection.
 
-    It runs in its consumer's context, as generators do, so neither `current_call()` nor its span is set within.
+    It runs in its consumer's context, as generators do; `current_call()` is set while it runs, its span is not.
     """
     flow = govern(performer.call)
     drive(flow, performer)
     with performer.running(attach=False):
         try:
-            result = yield from function(*arguments[0], **arguments[1])
+            result = yield from _stepped(scope, function(*arguments[0], **arguments[1]))
         except GeneratorExit as error:
-            drop(flow, performer, _ending(error))
+            drop(flow, performer, ending_of(error))
             raise
         except BaseException as error:
-            drive(flow, performer, _ending(error))
+            drive(flow, performer, ending_of(error))
             raise
     return drive(flow, performer, Ending(outcome=Outcome.RETURNED, result=result))
 
 
+def _stepped(scope: Scope, inner: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    """
+    Delegate to *inner* as `yield from` does, with *scope* current for each of its steps and not between them.
+
+    Source: PEP 380, "Formal semantics".
+    """
+    thrown: BaseException | None = None
+    sent: Any = None
+    try:
+        while True:
+            try:
+                with entered(scope):
+                    item = inner.send(sent) if thrown is None else inner.throw(thrown)
+            except StopIteration as stop:
+                return stop.value
+            thrown = None
+            try:
+                sent = yield item
+            except GeneratorExit:
+                with entered(scope):
+                    inner.close()
+                raise
+            except BaseException as error:  # noqa: BLE001 - thrown in by the consumer, for the tool to handle
+                thrown = error
+    finally:
+        thrown = None  # its traceback holds this frame
+
+
 async def call_async_generator(
     performer: Performer,
-    _scope: Scope,
+    scope: Scope,
     function: Callable[..., AsyncGenerator[Any, Any]],
     arguments: Arguments,
 ) -> AsyncGenerator[Any, Any]:
@@ -99,22 +136,25 @@ async def call_async_generator(
         thrown: BaseException | None = None
         sent: Any = None
         try:
-            item = await _first(inner)
+            with entered(scope):
+                item = await _first(inner)
             while True:
                 try:
                     sent = yield item
                 except GeneratorExit:
-                    await inner.aclose()
+                    with entered(scope):
+                        await inner.aclose()
                     raise
                 except BaseException as error:  # noqa: BLE001 - thrown in by the consumer, for the tool to handle
                     thrown = error
                 # Not within the `except`: it would make *error* the context of whatever the tool raises later.
-                item = await (inner.asend(sent) if thrown is None else inner.athrow(thrown))
+                with entered(scope):
+                    item = await (inner.asend(sent) if thrown is None else inner.athrow(thrown))
                 thrown = None
         except StopAsyncIteration:
             pass
         except BaseException as error:
-            await adrive(flow, performer, _ending(error))
+            await adrive(flow, performer, ending_of(error))
             raise
         finally:
             thrown = None  # its traceback holds this frame
@@ -147,15 +187,16 @@ async def _finish_later(
         try:
             value = await result
         except GeneratorExit as error:
-            drop(flow, performer, _ending(error))
+            drop(flow, performer, ending_of(error))
             raise
         except BaseException as error:
-            await adrive(flow, performer, _ending(error))
+            await adrive(flow, performer, ending_of(error))
             raise
     return await adrive(flow, performer, Ending(outcome=Outcome.RETURNED, result=value))
 
 
-def _ending(error: BaseException) -> Ending:
+def ending_of(error: BaseException) -> Ending:
+    """Return how a tool ended that raised *error*."""
     if isinstance(error, GeneratorExit):
         outcome = Outcome.ABANDONED
     elif isinstance(error, (asyncio.CancelledError, KeyboardInterrupt)) or _is_cancellation(error):

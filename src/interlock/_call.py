@@ -19,6 +19,9 @@ MAX_MONEY = Decimal(10) ** 18
 """No amount is this large: what is meant as an attack on arithmetic must not reach the books."""
 
 
+_NOTHING: Mapping[str, Any] = immutabledict()
+
+
 class Risk(Scale):
     """How much harm a call can do: LOW < MEDIUM < HIGH < CRITICAL."""
 
@@ -41,6 +44,8 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
         labels: Words that rules can match, sorted.
         capabilities: What the tool is able to do, such as `payments.write`, sorted.
         secrets: Names of arguments that are never stored or shown.
+        model: Of a model call, the name of the argument that says which model; None: the tool's name is the model's.
+        provider: Of a model call, whose model, such as `openai`; None when that is not said.
     """
 
     name: str
@@ -51,6 +56,8 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     labels: tuple[str, ...] = ()
     capabilities: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
+    model: str | None = None
+    provider: str | None = None
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +83,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         digest: SHA-256 over agent, arguments (secrets too), org, session and tool: what a ticket is bound to.
         resource: What the call acts on, as text; None when the tool declares none, or declares it a secret.
         cost: In US dollars; None when the tool declares no cost.
+        model: Which model is asked, for a model call.
+        tokens: How many tokens it takes at most; None when it does not say.
         faults: Why the call cannot be judged, a sentence each. A call with a fault is always denied.
     """
 
@@ -88,6 +97,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     resource: str | None
     cost: Decimal | None
+    model: str | None = None
+    tokens: int | None = None
     faults: tuple[str, ...] = ()
 
 
@@ -107,13 +118,13 @@ def describe(
     """
     faults: list[str] = []
     copied: dict[str, Any] = {}
-    seen: Mapping[str, Any] = immutabledict()
+    seen = _NOTHING
+    data: dict[str, _canonical.Tree] = {}
     recorded = b"{}"
     try:
-        isolated = {name: _canonical.isolate(value) for name, value in arguments.items()}
-        recorded = _canonical.canonical(isolated)
-        seen = immutabledict({name: _canonical.view(value) for name, value in isolated.items()})
-        copied = isolated
+        isolated, view, data = _canonical.forms(arguments)
+        recorded = _canonical.bounded(data)
+        copied, seen = isolated, view
     except _canonical.Unrepresentable as error:
         faults.append(f"the arguments cannot be judged: {error}")
     except Exception as error:  # noqa: BLE001 - whatever a hostile object does when looked at; its text stays out
@@ -125,20 +136,9 @@ def describe(
         resource = _resource(tool, seen)
     except ValueError as error:
         faults.append(str(error))
-    bound = {
-        "agent": identity.agent,
-        "arguments": _canonical.digest(recorded),
-        "org": identity.org,
-        "session": session_id,
-        "tool": tool.name,
-    }
-    if tool.secrets:
-        recorded = _canonical.encode(
-            {
-                name: {"$secret": True} if name in tool.secrets else _canonical.tree(value)
-                for name, value in copied.items()
-            }
-        )
+    digest = _digest(recorded, tool=tool.name, session_id=session_id, identity=identity)
+    if tool.secrets and copied:
+        recorded = _canonical.encode(_canonical.masked(data, tool.secrets))
     call = Call(
         id=call_id,
         tool=tool,
@@ -146,9 +146,10 @@ def describe(
         identity=identity,
         arguments=seen,
         recorded=recorded.decode(),
-        digest=_canonical.digest(_canonical.encode(_canonical.tree(bound))),
+        digest=digest,
         resource=resource,
         cost=cost,
+        model=_model(tool, seen) if tool.kind == "model" else None,
         faults=tuple(faults),
     )
     return call, copied
@@ -161,6 +162,8 @@ def money(value: object) -> Decimal:
     Raises:
         ValueError: not an int, float, Decimal or decimal text; not finite; negative; `MAX_MONEY` or more.
     """
+    if type(value) is Decimal and value.is_finite() and 0 <= value < MAX_MONEY:
+        return value.copy_abs()  # as below, for what most amounts are
     if isinstance(value, bool) or not isinstance(value, (int, float, Decimal, str)):
         raise ValueError(f"not an amount of money: {type(value).__name__}")  # noqa: TRY004
     try:
@@ -178,21 +181,49 @@ def money(value: object) -> Decimal:
     )  # without the sign of a negative zero, and without rounding to a context
 
 
-def _cost(tool: Tool, arguments: Mapping[str, object]) -> Decimal | None:
+def _digest(recorded: bytes, *, tool: str, session_id: str, identity: Identity) -> str:
+    """Return the digest of a call: see `Call.digest`."""
+    agent, org = identity.agent, identity.org
+    bound: _canonical.Tree = {
+        "agent": agent,
+        "arguments": _canonical.digest(recorded),
+        "org": org,
+        "session": session_id,
+        "tool": tool,
+    }
+    if type(agent) is type(session_id) is type(tool) is str and (org is None or type(org) is str):
+        try:
+            return _canonical.digest(_canonical.encode(bound))  # plain text is its own tree ...
+        except UnicodeEncodeError:  # ... unless it has lone surrogates
+            pass
+    return _canonical.digest(_canonical.encode(_canonical.tree(bound)))
+
+
+def _cost(tool: Tool, arguments: Mapping[str, Any]) -> Decimal | None:
     if tool.cost is None or isinstance(tool.cost, Decimal):
         return tool.cost
-    if tool.cost not in arguments:
-        raise ValueError(f"argument {tool.cost!r}, declared as the cost, is missing")
     try:
         return money(arguments[tool.cost])
+    except KeyError:
+        raise ValueError(f"argument {tool.cost!r}, declared as the cost, is missing") from None
     except ValueError as error:
         raise ValueError(f"argument {tool.cost!r}, declared as the cost, is {error}") from None
+
+
+def _model(tool: Tool, arguments: Mapping[str, object]) -> str:
+    named = None if tool.model is None else arguments.get(tool.model)
+    if tool.model is None:
+        return tool.name
+    # What is no text names no model, and matches none that a policy or a budget allows.
+    return named.encode("utf-8", "backslashreplace").decode() if type(named) is str else ""
 
 
 def _resource(tool: Tool, arguments: Mapping[str, object]) -> str | None:
     if tool.resource is None or tool.resource in tool.secrets:
         return None
     value = arguments.get(tool.resource)
+    if type(value) is str and value.isascii():
+        return value
     try:
         # A lone surrogate cannot be stored, so it is written as an escape.
         return None if value is None else str(value).encode("utf-8", "backslashreplace").decode()

@@ -1,12 +1,13 @@
-"""decide(): a pure function of a session's status, the call, the opinions and the ticket for that call."""
+"""decide(): a pure function of a session's status, the call, the opinions, the budgets and the ticket for that call."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import msgspec
 
+from interlock._budget import Account, Claim, need_of, objection
 from interlock._call import Call
 from interlock._state import SessionStatus
 from interlock._ticket import Ticket, TicketState
@@ -18,6 +19,7 @@ def decide(
     opinions: Iterable[Opinion],
     *,
     status: SessionStatus,
+    accounts: Sequence[tuple[Claim, Account]] = (),
     ticket: Ticket | None,
     now: datetime,
 ) -> Decision:
@@ -28,6 +30,7 @@ def decide(
         call: What is attempted; each of its faults is a DENY.
         opinions: What policy, evaluators and plugins think of it.
         status: The session's, read in the transaction that will record the decision.
+        accounts: The budgets that count the call, and how they stand, read likewise.
         ticket: The newest ticket with this call's digest in this session, read likewise.
         now: The store's time.
 
@@ -36,6 +39,10 @@ def decide(
     heard = [*opinions, *(_deny(fault) for fault in call.faults)]
     if status is not SessionStatus.OPEN:
         heard.append(_deny(f"the session is {status}", author="session"))
+    if accounts:
+        need = need_of(call)
+        objections = (objection(call, claim, account, need) for claim, account in accounts)
+        heard += [opinion for opinion in objections if opinion is not None]
     decision = combine(heard)
     if decision.verdict is not Verdict.ASK or ticket is None or ticket.digest != call.digest:
         return decision

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import logging
+import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
@@ -16,23 +17,29 @@ import anyio.lowlevel
 import msgspec
 
 from interlock import _flow
+from interlock._budget import facts_about
 from interlock._call import Call
+from interlock._call_trace import CallTrace
 from interlock._clock import Clock
-from interlock._flow import Admission, Ending, Flow
+from interlock._flow import Admission, Ending, Flow, Settlement
 from interlock._plugins import Plugins
-from interlock._telemetry import CallTrace, Telemetry
+from interlock._prices import price
+from interlock._telemetry import Telemetry
+from interlock._usage import ModelUsage, Priced, Usage
 from interlock._verdict import Opinion, Verdict
 from interlock.errors import StoreUnavailable
 from interlock.evaluators import Panel
-from interlock.events import Outcome, Recorded
+from interlock.events import Outcome
 from interlock.policy import Policy
 from interlock.store import calls
 from interlock.store.engine import Store
-from interlock.store.writer import may_wait, outcome
+from interlock.store.writer import may_wait
 
 _T = TypeVar("_T")
 
 log = logging.getLogger("interlock")
+
+_TRANSACTIONS = (_flow.Admit, _flow.Ask, _flow.Settle)
 
 _at_run: set[Flow] = set()
 """
@@ -46,10 +53,14 @@ class BackgroundLoop:
 
     def __init__(self) -> None:
         """Start nothing yet."""
+        self._closed = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._portal: anyio.from_thread.BlockingPortal | None = None
-        self._closed = False
 
     def call(self, function: Callable[[], Awaitable[_T]]) -> _T:
         """
@@ -58,6 +69,10 @@ class BackgroundLoop:
         Raises:
             StoreUnavailable: the governor is closed.
         """
+        if (
+            self._pid != os.getpid()
+        ):  # forked: the thread is the parent's, and so is whoever holds the lock
+            self._begin()
         with self._lock:
             if self._closed:
                 raise StoreUnavailable("the governor is closed; nothing was written")
@@ -72,6 +87,8 @@ class BackgroundLoop:
 
     def close(self) -> None:
         """Let what runs there come to its end, then stop the loop. Calling it again does nothing."""
+        if self._pid != os.getpid():
+            self._begin()
         with self._lock:
             self._closed = True
             portal, self._portal = self._portal, None
@@ -137,22 +154,25 @@ class Performer:
         self.call = call
         self._machinery = machinery
         self._judges = judges
-        self._trace: CallTrace = machinery.telemetry.trace(call, judges.policy, session_name)
+        self._trace = CallTrace(machinery.telemetry, call, judges.policy, session_name)
         self._started_at: float | None = None
+        self._used: Usage | None = None
+
+    def report(self, usage: Usage) -> None:
+        """Remember what the call has really used, to be booked when it ends."""
+        self._used = usage
 
     def perform(self, effect: _flow.Effect[Any]) -> Any:
         """Perform *effect*, blocking until it is done, and return the reply."""
-        match effect:
-            case _flow.Consult():
-                opinions = self._immediate()
-                if self._needs_panel(opinions):
-                    with self._trace.deciding():
-                        opinions += self._machinery.loop.call(self._panel)
-                return tuple(opinions)
-            case _flow.Admit() | _flow.Ask() | _flow.Settle():
-                return self._machinery.store.write(self._transaction(effect))
-            case _:
-                return self._witness(effect)
+        if isinstance(effect, _TRANSACTIONS):
+            return self._machinery.store.post(self._entry(effect))
+        if isinstance(effect, _flow.Consult):
+            opinions = self._immediate()
+            if self._needs_panel(opinions):
+                with self._trace.deciding():
+                    opinions += self._machinery.loop.call(self._panel)
+            return tuple(opinions)
+        return self._witness(effect)
 
     async def aperform(self, effect: _flow.Effect[Any]) -> tuple[Any, BaseException | None]:
         """
@@ -160,17 +180,15 @@ class Performer:
 
         A transaction is seen through to its end; a cancellation that arrives meanwhile is returned beside the reply.
         """
-        match effect:
-            case _flow.Consult():
-                opinions = self._immediate()
-                if self._needs_panel(opinions):
-                    with self._trace.deciding():
-                        opinions += await self._panel()
-                return tuple(opinions), None
-            case _flow.Admit() | _flow.Ask() | _flow.Settle():
-                return await outcome(self._machinery.store.submit(self._transaction(effect)))
-            case _:
-                return self._witness(effect), None
+        if isinstance(effect, _TRANSACTIONS):
+            return await self._machinery.store.apost(self._entry(effect))
+        if isinstance(effect, _flow.Consult):
+            opinions = self._immediate()
+            if self._needs_panel(opinions):
+                with self._trace.deciding():
+                    opinions += await self._panel()
+            return tuple(opinions), None
+        return self._witness(effect), None
 
     @contextmanager
     def running(self, *, attach: bool = True) -> Iterator[None]:
@@ -196,23 +214,45 @@ class Performer:
     async def _panel(self) -> list[Opinion]:
         return await self._judges.panel.opinions(self.call)
 
-    def _transaction(self, effect: _flow.Admit | _flow.Ask | _flow.Settle) -> Callable[[Any], Any]:
-        call = effect.call
-        digest = self._judges.policy.digest
+    def _entry(self, effect: _flow.Admit | _flow.Ask | _flow.Settle) -> calls.Entry:
+        policy = self._judges.policy
         match effect:
-            case _flow.Admit(opinions=opinions, trace=trace):
-                return lambda connection: calls.admit(
-                    connection, call, opinions, policy=digest, trace=trace
+            case _flow.Admit(call, opinions, trace):
+                return calls.Admit(
+                    call=call,
+                    opinions=opinions,
+                    claims=policy.budgets.claims(facts_about(call)),
+                    policy=policy.digest,
+                    trace=trace,
                 )
-            case _flow.Ask(opinions=opinions, trace=trace):
-                return lambda connection: calls.ask(
-                    connection, call, opinions, policy=digest, trace=trace
+            case _flow.Ask(call, opinions, trace):
+                return calls.Ask(
+                    call=call,
+                    opinions=opinions,
+                    claims=policy.budgets.claims(facts_about(call)),
+                    policy=policy.digest,
+                    trace=trace,
                 )
-            case _flow.Settle(ending=ending, trace=trace):
-                duration_us = self._duration_us()
-                return lambda connection: calls.settle(
-                    connection, call, ending, duration_us=duration_us, trace=trace
+            case _flow.Settle(call, ending, trace):
+                return calls.Settle(
+                    call=call,
+                    ending=ending,
+                    used=self._priced(),
+                    claims=policy.budgets.claims(facts_about(call)),
+                    duration_us=self._duration_us(),
+                    trace=trace,
                 )
+
+    def _priced(self) -> Priced | None:
+        call, usage = self.call, self._used
+        if usage is None and (call.model is None or self._started_at is None):
+            return None
+        used = ModelUsage(
+            model=call.model or call.tool.name,
+            provider=call.tool.provider,
+            usage=usage or Usage(),
+        )
+        return price(used, plugins=self._machinery.plugins)
 
     def _duration_us(self) -> int:
         if self._started_at is None:
@@ -220,26 +260,26 @@ class Performer:
         return round((self._machinery.clock.monotonic() - self._started_at) * 1_000_000)
 
     def _witness(self, effect: _flow.Effect[Any]) -> Any:
-        match effect:
-            case _flow.Begin():
-                self._trace.begin()
-                return self._trace.ids
-            case _flow.Observe(fact=Admission() as admission):
+        if isinstance(effect, _flow.Begin):
+            self._trace.begin()
+            return self._trace.ids
+        if not isinstance(effect, _flow.Observe):
+            raise TypeError(f"no such effect: {type(effect).__name__}")
+        match effect.fact:
+            case Admission() as admission:
                 self._trace.decided(admission)
                 self._machinery.plugins.recorded(admission.recorded)
                 if admission.opened is not None:
                     self._machinery.plugins.recorded(admission.opened)
-            case _flow.Observe(fact=BaseException() as error) if self._started_at is not None:
-                self._trace.lost(error)
-            case _flow.Observe(fact=BaseException() as error):
-                self._trace.undecided(error)
-            case _flow.Observe(fact=Recorded() as recorded):
+            case Settlement(recorded=recorded):
                 self._trace.settled(recorded)
                 self._machinery.plugins.recorded(recorded)
-            case _flow.Observe(fact=None):
+            case None:
                 self._trace.settled(None)
-            case _:
-                raise TypeError(f"no such effect: {type(effect).__name__}")
+            case error if self._started_at is not None:
+                self._trace.lost(error)
+            case error:
+                self._trace.undecided(error)
         return None
 
 

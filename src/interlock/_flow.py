@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import msgspec
 
 from interlock import errors
+from interlock._budget import Account
 from interlock._call import Call
 from interlock._ticket import Ticket
 from interlock._verdict import Decision, Opinion, Verdict, combine
@@ -34,12 +35,35 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):
-    """What the admitting transaction decided and wrote: the decision, the ticket if one is needed, their events."""
+    """
+    What the admitting transaction decided and wrote.
+
+    Attributes:
+        decision: What was decided.
+        recorded: Its event.
+        ticket: The request for approval, if one is needed.
+        opened: The event of that request, if it was opened now.
+        budgets: Those that count the call, as they stood before it.
+    """
 
     decision: Decision
     recorded: Recorded
     ticket: Ticket | None = None
     opened: Recorded | None = None
+    budgets: tuple[Account, ...] = ()
+
+
+class Settlement(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What the settling transaction wrote.
+
+    Attributes:
+        recorded: The event of the call's end.
+        overspent: Budgets that ask for it to be said that, with this call, more was spent than they allow.
+    """
+
+    recorded: Recorded
+    overspent: tuple[Account, ...] = ()
 
 
 class Effect(msgspec.Struct, Generic[_T], frozen=True):
@@ -74,7 +98,7 @@ class Run(Effect[Ending], frozen=True):
     """Run the tool, once."""
 
 
-class Settle(Effect["Recorded | None"], frozen=True):
+class Settle(Effect["Settlement | None"], frozen=True):
     """Record how the call ended, whoever cancels meanwhile. Reply None if it had never been admitted."""
 
     ending: Ending
@@ -84,7 +108,7 @@ class Settle(Effect["Recorded | None"], frozen=True):
 class Observe(Effect[None], frozen=True):
     """Show, after the commit, what was recorded or what could not be. Whatever fails there changes nothing."""
 
-    fact: Admission | Recorded | BaseException | None
+    fact: Admission | Settlement | BaseException | None
 
 
 Flow: TypeAlias = Generator[Effect[Any], Any, Any]
@@ -98,29 +122,32 @@ def govern(call: Call) -> Flow:
         What the caller of the tool is to be given.
 
     Raises:
-        Refused: recorded; the tool did not run.
+        Refused: recorded; the tool did not run, but for a BudgetExceeded that says that it did.
         Undecided: the tool did not run. Nothing was recorded, except by EvaluatorFailed.
         BaseException: an interruption before the tool ran, itself; recorded if the call had been admitted.
     """
-    trace = yield from _perform(Begin(call))
+    trace: TraceIds | None = yield Begin(call)
     admission: Admission | None = None
     try:
-        opinions = yield from _perform(Consult(call))
-        admission = yield from _perform(Admit(call, opinions, trace))
-        yield from _perform(Observe(call, admission))
+        opinions: tuple[Opinion, ...] = yield Consult(call)
+        decided: Admission = yield Admit(call, opinions, trace)
+        admission = decided
+        yield Observe(call, decided)
     except GeneratorExit:  # the flow itself was dropped; yielding now would be an error
         raise
     except BaseException as error:
         if admission is None:
-            yield from _perform(Observe(call, error))
+            yield Observe(call, error)
         if not isinstance(error, errors.Undecided):
             # Interrupted, perhaps between the commit and the reply: an intent that may stand is closed.
             yield from _settle(call, Ending(outcome=Outcome.CANCELLED, error=error), trace)
         raise
-    if not admission.decision.admits:
-        raise refusal(call, admission)
-    ending = yield from _perform(Run(call))
-    yield from _settle(call, ending, trace)
+    if not decided.decision.admits:
+        raise refusal(call, decided)
+    ending: Ending = yield Run(call)
+    settlement = yield from _settle(call, ending, trace)
+    if settlement is not None and settlement.overspent and ending.outcome is Outcome.RETURNED:
+        raise _overrun(call, decided.decision, settlement.overspent)
     return ending.result
 
 
@@ -132,12 +159,12 @@ def preview(call: Call) -> Flow:
         The ticket, pending or already answered, when a human must be asked; else None, and nothing was recorded:
         any other decision is left to the call itself. An approval is not used up here.
     """
-    opinions = yield from _perform(Consult(call))
+    opinions: tuple[Opinion, ...] = yield Consult(call)
     if call.faults or combine(opinions).verdict is not Verdict.ASK:
         return None
-    trace = yield from _perform(Begin(call))
-    asked = yield from _perform(Ask(call, opinions, trace))
-    yield from _perform(Observe(call, asked if isinstance(asked, Admission) else None))
+    trace: TraceIds | None = yield Begin(call)
+    asked: Admission | Ticket = yield Ask(call, opinions, trace)
+    yield Observe(call, asked if isinstance(asked, Admission) else None)
     return asked.ticket if isinstance(asked, Admission) else asked
 
 
@@ -169,20 +196,45 @@ def refusal(call: Call, admission: Admission) -> errors.Refused | errors.Evaluat
             decision=decision,
             call=call,
         )
+    spent = {o.author.removeprefix("budget:") for o in decision.because if _is_budget(o)}
+    if spent and all(map(_is_budget, decision.because)):
+        return errors.BudgetExceeded(
+            f"{name} was not run: {decision.reason}. "
+            + (decision.guidance or "Ask for less, or wait for the next window."),
+            decision=decision,
+            call=call,
+            budgets=tuple(one for one in admission.budgets if one.key.budget in spent),
+        )
     return errors.Denied(
         f"{name} is denied: {decision.reason}. Do not retry it.", decision=decision, call=call
     )
 
 
+def _overrun(
+    call: Call, decision: Decision, overspent: tuple[Account, ...]
+) -> errors.BudgetExceeded:
+    names = ", ".join(dict.fromkeys(account.key.budget for account in overspent))
+    return errors.BudgetExceeded(
+        f"{call.tool.name} ran, was booked, and cost more than was left of: {names}. Do not run it again.",
+        decision=decision,
+        call=call,
+        budgets=overspent,
+    )
+
+
+def _is_budget(opinion: Opinion) -> bool:
+    return opinion.author.startswith("budget:")
+
+
 def _settle(
     call: Call, ending: Ending, trace: TraceIds | None, *, again: bool = True
-) -> Generator[Effect[Any], Any, None]:
+) -> Generator[Effect[Any], Any, Settlement | None]:
     try:
-        recorded = yield from _perform(Settle(call, ending, trace))
+        settlement: Settlement | None = yield Settle(call, ending, trace)
     except Exception as lost:  # noqa: BLE001 - whatever keeps the outcome from being recorded
         # The side effect has happened. An error instead of its result would invite a second one, so the call
         # stays in doubt, in the store and loudly in the log, and its result is returned.
-        yield from _perform(Observe(call, lost))
+        yield Observe(call, lost)
     except GeneratorExit:  # the flow itself was dropped
         raise
     except BaseException:
@@ -192,9 +244,6 @@ def _settle(
             yield from _settle(call, ending, trace, again=False)
         raise
     else:
-        yield from _perform(Observe(call, recorded))
-
-
-def _perform(effect: Effect[_T]) -> Generator[Effect[Any], Any, _T]:
-    reply: _T = yield effect
-    return reply
+        yield Observe(call, settlement)
+        return settlement
+    return None

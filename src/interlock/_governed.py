@@ -13,8 +13,10 @@ from typing import Any, SupportsIndex, TypeVar, overload
 import wrapt
 
 from interlock import _bodies
+from interlock._binder import Parameters
 from interlock._call import CallKind, Risk, Tool, money
 from interlock._scope import Scope, session_for, was_judged
+from interlock._usage import Estimate
 from interlock.errors import Misuse
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -35,6 +37,9 @@ def governed(
     labels: Iterable[str] = (),
     capabilities: Iterable[str] = (),
     secrets: Iterable[str] = (),
+    model: str | None = None,
+    provider: str | None = None,
+    estimate: Estimate | None = None,
 ) -> Callable[[_F], _F]: ...
 def governed(function: Any = None, /, **options: Any) -> Any:
     """
@@ -56,6 +61,9 @@ def governed(function: Any = None, /, **options: Any) -> Any:
         labels: Words that rules can match.
         capabilities: What the tool is able to do, such as `payments.write`.
         secrets: Names of arguments that are never stored or shown.
+        model: Of a model call, the name of the argument that says which model; where it has an argument `model`, that.
+        provider: Of a model call, whose model, such as `openai`; it helps to find the price.
+        estimate: What a call uses at most: a `Usage`, or a function of the arguments by name that returns one.
 
     The governed function raises, besides what it raises itself:
         Refused: the call is denied, steered elsewhere, or a human must say yes first.
@@ -158,6 +166,9 @@ def _govern(
     labels: Iterable[str] = (),
     capabilities: Iterable[str] = (),
     secrets: Iterable[str] = (),
+    model: str | None = None,
+    provider: str | None = None,
+    estimate: Estimate | None = None,
 ) -> GovernedFunction:
     plain = _unwrapped(function)
     called: str = name or getattr(plain, "__name__", None) or type(plain).__name__
@@ -165,20 +176,24 @@ def _govern(
         raise Misuse(f"{called} is no function; put @governed on its functions and methods")
     if tool_of(function) is not None:
         raise Misuse(f"{called} is governed already; remove one of the two @governed")
+    parameters = Parameters(plain, called)
+    if kind == "model" and model is None and "model" in parameters.names:
+        model = "model"
     tool = Tool(
         name=called,
         kind=kind,
         resource=resource,
-        cost=cost if cost is None or isinstance(cost, str) else money(cost),
+        cost=_fixed_cost(cost, called),
         risk=_risk(risk, called),
         labels=tuple(sorted(labels)),
         capabilities=tuple(sorted(capabilities)),
         secrets=tuple(sorted(secrets)),
+        model=model,
+        provider=provider,
     )
-    parameters = _Parameters(plain, called)
     is_method = _is_method(plain, parameters)
     _check_names(tool, parameters.names[1:] if is_method else parameters.names)
-    parameters_bound: _Parameters | None = None
+    parameters_bound: Parameters | None = None
     shape = _shape(plain)
     names = getattr(plain, "__name__", called), getattr(plain, "__qualname__", called)
 
@@ -197,11 +212,11 @@ def _govern(
         if wrapped is plain:
             expected = parameters
         else:  # a method: the same without its first parameter, whatever the instance
-            expected = parameters_bound = parameters_bound or _Parameters(wrapped, called)
-        arguments = expected.bound(args, kwargs)
+            expected = parameters_bound = parameters_bound or Parameters(wrapped, called)
+        arguments = expected.bound(*args, **kwargs)
         session = session_for(called)
-        performer, copied = session.performer(tool, arguments)
-        scope = Scope(session, performer.call)
+        performer, copied = session.performer(tool, arguments, estimate)
+        scope = Scope(session, performer)
         running = shape(performer, scope, wrapped, expected.placed(copied, args, kwargs))
         if shape is not _bodies.call_function:  # warnings and debuggers then name the tool
             running.__name__, running.__qualname__ = names
@@ -240,62 +255,12 @@ def _shape(function: Any) -> Callable[..., Any]:
     return _bodies.call_function
 
 
-class _Parameters:
-    """The parameters of a function: how a call of it is read, and how the copies of its arguments are passed on."""
-
-    def __init__(self, function: Any, called: str) -> None:
-        try:
-            self._signature = inspect.signature(function)
-        except (ValueError, TypeError) as error:
-            raise Misuse(
-                f"{called} has no signature to bind arguments by ({error}); wrap it in a function that has one"
-            ) from error
-        self._called = called
-        self.names = tuple(self._signature.parameters)
-        parameter = inspect.Parameter
-        self._positional = self._of(parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-        self._named = self._of(parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-        self._rest = "".join(self._of(parameter.VAR_POSITIONAL))
-        self._others = "".join(self._of(parameter.VAR_KEYWORD))
-
-    def _of(self, *kinds: object) -> tuple[str, ...]:
-        return tuple(p.name for p in self._signature.parameters.values() if p.kind in kinds)
-
-    def bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Return all arguments by the name of their parameter, defaults included."""
-        try:
-            bound = self._signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise TypeError(f"{self._called}() {error}") from None
-        bound.apply_defaults()
-        return bound.arguments
-
-    def placed(
-        self, copied: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[Sequence[Any], dict[str, Any]]:
-        """
-        Return the copies as the originals were given: by position what came by position, by name what came by name.
-
-        Defaults are left to the function: one that keeps state in a default must find it again.
-        """
-        if not copied:  # there are no arguments, or they cannot be judged, and then they go nowhere
-            return args, kwargs
-        taken = self._positional[: len(args)]
-        placed = [copied[name] for name in taken]
-        if len(args) > len(taken):
-            placed.extend(copied[self._rest])
-        return placed, {
-            name: copied[name] if name in self._named else copied[self._others][name]
-            for name in kwargs
-        }
-
-
 def _given(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """What a partial passes on, whatever the rules of its Python are."""
     return args, kwargs
 
 
-def _is_method(function: Any, parameters: _Parameters) -> bool:
+def _is_method(function: Any, parameters: Parameters) -> bool:
     """Whether *function* was written in the body of a class and takes what it is found on first, by the usual name."""
     place = getattr(function, "__qualname__", "").rpartition(".")[0]
     in_class = bool(place) and not place.endswith("<locals>")
@@ -307,12 +272,22 @@ def _check_names(tool: Tool, names: Sequence[str]) -> None:
     for option, named in (
         ("resource", tool.resource),
         ("cost", cost),
+        ("model", tool.model),
         *(("secrets", s) for s in tool.secrets),
     ):
         if named is not None and named not in names:
             raise Misuse(
                 f"{tool.name}: {option}={named!r} names no argument; it has: {', '.join(names) or 'none'}"
             )
+
+
+def _fixed_cost(cost: Any, name: str) -> str | Decimal | None:
+    if cost is None or isinstance(cost, str):
+        return cost
+    try:
+        return money(cost)
+    except ValueError as error:
+        raise Misuse(f"{name}: cost is {error}") from None
 
 
 def _risk(risk: Risk | str, name: str) -> Risk:

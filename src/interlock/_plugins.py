@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Iterable
-from functools import partial
+from decimal import Decimal
 from importlib.metadata import Distribution, EntryPoint, entry_points
 from typing import Any
 
@@ -13,7 +13,9 @@ import msgspec
 import pluggy
 
 from interlock import hookspecs
-from interlock._call import Call
+from interlock._budget import MAX_AMOUNT, nano
+from interlock._call import Call, money
+from interlock._usage import ModelUsage
 from interlock._verdict import Opinion, Verdict
 from interlock.errors import PluginError
 from interlock.events import Recorded
@@ -26,6 +28,7 @@ HOOKS = frozenset(name for name in vars(hookspecs) if name.startswith("interlock
 
 log = logging.getLogger("interlock")
 
+_encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Opinion)
 
 
@@ -56,21 +59,35 @@ class Plugins:
     def opinions(self, call: Call) -> list[Opinion]:
         """Return what the plugins think of *call*. A plugin that fails thinks DENY."""
         heard = []
-        for hook in self._manager.hook.interlock_opinion.get_hookimpls():
-            author = f"plugin:{hook.plugin_name}"
-            version = self._versions.get(hook.plugin_name)
-            opinion = checked(partial(_call, hook, call), author)
+        for plugin in self._manager.implementing("interlock_opinion"):
+            opinion = checked(plugin, call)
             if opinion is not None:
-                heard.append(msgspec.structs.replace(opinion, author=author, version=version))
+                version = self._versions.get(plugin.name)
+                heard.append(
+                    msgspec.structs.replace(opinion, author=plugin.author, version=version)
+                )
         return heard
+
+    def prices(self, used: ModelUsage) -> list[tuple[Decimal, str]] | None:
+        """Return each price that a plugin names, with who names it; None when one failed to say."""
+        named = []
+        for plugin in self._manager.implementing("interlock_price"):
+            try:
+                answer = plugin.call(used)
+                if answer is not None:
+                    named.append((_amount(answer), plugin.author))
+            except Exception:
+                log.exception("plugin %s failed to price usage of %s", plugin.name, used.model)
+                return None
+        return named
 
     def recorded(self, recorded: Recorded) -> None:
         """Show *recorded* to the plugins. What they raise is logged."""
-        for hook in self._manager.hook.interlock_recorded.get_hookimpls():
+        for plugin in self._manager.implementing("interlock_recorded"):
             try:
-                _call(hook, recorded)
+                plugin.call(recorded)
             except Exception:
-                log.exception("plugin %s failed to observe %s", hook.plugin_name, recorded.kind)
+                log.exception("plugin %s failed to observe %s", plugin.name, recorded.kind)
 
     def _found(self, name: str) -> tuple[str, object]:
         point = find_entry_point(GROUP, name)
@@ -78,14 +95,57 @@ class Plugins:
         return name, load(point)
 
 
+class _Implementation(msgspec.Struct, frozen=True):
+    """What a plugin does for one hook; `call` takes the hook's argument, whether the plugin wants it or not."""
+
+    name: str
+    author: str
+    call: Callable[[Any], object]
+
+
 class _Manager(pluggy.PluginManager):
+    """
+    Knows who implements what.
+
+    Implementations are called one by one rather than through pluggy, so that a failure is its author's and nobody
+    else's; and pluggy is asked for them only when a plugin has come or gone.
+    """
+
+    def __init__(self, project_name: str) -> None:
+        super().__init__(project_name)
+        self._known: dict[str, tuple[_Implementation, ...]] = {}
+
+    def implementing(self, hook: str) -> tuple[_Implementation, ...]:
+        """Return the implementations of *hook*, in pluggy's order."""
+        known = self._known
+        if hook not in known:
+            known[hook] = tuple(
+                _Implementation(
+                    name=found.plugin_name,
+                    author=f"plugin:{found.plugin_name}",
+                    call=found.function if found.argnames else _deaf(found.function),
+                )
+                for found in getattr(self.hook, hook).get_hookimpls()
+            )
+        return known[hook]
+
     def register(self, plugin: object, name: str | None = None) -> str | None:
         """Register *plugin*; what it implements has to be hooks, and one at least."""
-        registered = super().register(plugin, name)
+        try:
+            registered = super().register(plugin, name)
+        finally:
+            self._known = {}  # a new one: what another thread is still finding out goes into the old one
         self.check_pending()
         if not self.get_hookcallers(plugin):
             raise ValueError(f"it implements none of the hooks {', '.join(sorted(HOOKS))}")
         return registered
+
+    def unregister(self, plugin: object | None = None, name: str | None = None) -> Any:
+        """Unregister a plugin, which is not asked any more."""
+        try:
+            return super().unregister(plugin, name)
+        finally:
+            self._known = {}
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:
         """Refuse, before anything is registered, what could silence another plugin or would never be heard."""
@@ -105,13 +165,13 @@ class _Manager(pluggy.PluginManager):
         return options
 
 
-def checked(ask: Callable[[], object], author: str) -> Opinion | None:
-    """Return the opinion that *ask* gives, or the DENY that its failure amounts to."""
+def checked(plugin: _Implementation, call: Call) -> Opinion | None:
+    """Return what *plugin* thinks of *call*, or the DENY that its failure amounts to."""
     try:
-        answer = ask()
+        answer = plugin.call(call)
     except Exception as error:  # noqa: BLE001 - whatever it raises: it could not judge, so the call must not run
-        return fault(author, f"raised {type(error).__name__}")
-    return valid(answer, author)
+        return fault(plugin.author, f"raised {type(error).__name__}")
+    return valid(answer, plugin.author)
 
 
 def valid(answer: object, author: str) -> Opinion | None:
@@ -121,7 +181,7 @@ def valid(answer: object, author: str) -> Opinion | None:
     if isinstance(answer, Opinion) and isinstance(answer.verdict, Verdict):
         try:
             # A struct holds whatever it was given. What comes back from JSON is plain data of the declared types.
-            return _decoder.decode(msgspec.json.encode(answer))
+            return _decoder.decode(_encoder.encode(answer))
         except Exception as error:  # noqa: BLE001 - whatever foreign data raises when it is read
             return fault(author, f"answered with an Opinion of wrong data ({type(error).__name__})")
     return fault(author, f"answered with a {type(answer).__name__} instead of an Opinion or None")
@@ -178,11 +238,20 @@ def version_of(distribution: Distribution | None) -> str:
     return "unknown" if distribution is None else f"{distribution.name} {distribution.version}"
 
 
+def _amount(answer: object) -> Decimal:
+    if not isinstance(answer, Decimal):
+        raise TypeError(f"a price is a Decimal or None, not a {type(answer).__name__}")
+    amount = money(answer)
+    if nano(amount) >= MAX_AMOUNT:
+        raise ValueError("a price that books cannot hold: more than 4 billion dollars")
+    return amount
+
+
 def _name_of(plugin: object) -> str:
     named = getattr(plugin, "__name__", None) or type(plugin).__qualname__
     return str(named)
 
 
-def _call(hook: pluggy.HookImpl, argument: object) -> object:
-    # Called one by one rather than through the hook, so that a failure is its author's and nobody else's.
-    return hook.function(*([argument] if hook.argnames else []))
+def _deaf(function: Callable[[], object]) -> Callable[[object], object]:
+    """Make a function that ignores its argument, for a plugin that does not want it."""
+    return lambda _: function()

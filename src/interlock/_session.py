@@ -7,22 +7,25 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import Token
 from functools import partial
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self, TypeVar, cast
 
 from sqlalchemy import Connection
 
 from interlock import _bodies, _flow, events
+from interlock._budget import Account, facts_of
 from interlock._call import Identity, Tool, describe
 from interlock._clock import new_id
 from interlock._drive import Machinery, Performer, adrive, drive
-from interlock._scope import Scope, enter, entered, leave, session_for
+from interlock._model_call import MODEL_CALL, ModelCall
+from interlock._prices import estimated
+from interlock._scope import Scope, current_call, current_scope, enter, entered, leave, session_for
 from interlock._state import SessionState, fold
 from interlock._ticket import Ticket
+from interlock._usage import Estimate
 from interlock.errors import Misuse, NotConfigured, StoreUnavailable
-from interlock.store import sessions
+from interlock.store import budgets, sessions
 from interlock.store.events import whole_history
-from interlock.store.writer import outcome
 
 _T = TypeVar("_T")
 
@@ -53,6 +56,32 @@ class Session:
             raise Misuse(f"session {self.name!r} is not open; use `with governor.session(…):`")
         return self._id
 
+    def is_of(self, machinery: Machinery) -> bool:
+        """Whether this is a session of the governor that has this *machinery*."""
+        return self._machinery is machinery
+
+    def budgets(self) -> list[Account]:
+        """
+        Return how the budgets stand that count this session's calls whatever the tool: what a tool or a model may know.
+
+        `left` of each says what can still be reserved.
+
+        Raises:
+            Misuse: the session was never opened.
+            StoreUnavailable: the store did not answer.
+        """
+        judges = self._machinery.judges
+        if judges is None:
+            return []
+        call = current_call()
+        facts = facts_of(
+            self.identity,
+            session_id=self.id,
+            tool=None if call is None else call.tool.name,
+            model=None if call is None else call.model,
+        )
+        return self._machinery.store.read(budgets.of, judges.policy.budgets.claims(facts))
+
     @contextmanager
     def attach(self) -> Iterator[Session]:
         """
@@ -76,10 +105,15 @@ class Session:
         return self._machinery.store.read(_folded, self.id)
 
     def performer(
-        self, tool: Tool, arguments: Mapping[str, object]
+        self, tool: Tool, arguments: Mapping[str, object], estimate: Estimate | None = None
     ) -> tuple[Performer, dict[str, Any]]:
         """
         Return what performs the effects of a call, and the arguments to run it with; `@governed` and adapters use it.
+
+        Args:
+            tool: The declaration.
+            arguments: By name, defaults included.
+            estimate: What the call will use at most.
 
         Raises:
             NotConfigured: the governor has no policy.
@@ -93,6 +127,8 @@ class Session:
         call, copied = describe(
             tool, arguments, call_id=new_id(), session_id=self.id, identity=self.identity
         )
+        if estimate is not None:
+            call = estimated(call, estimate, self._machinery.plugins)
         return Performer(self._machinery, judges, call, self.name), copied
 
     def call(
@@ -111,7 +147,7 @@ class Session:
             BaseException: whatever *run* raises, unmodified.
         """
         performer, copied = self.performer(tool, arguments)
-        scope = Scope(self, performer.call, [tool])
+        scope = Scope(self, performer, [tool])
         result: _T = _bodies.call_function(performer, scope, run, ((copied,), {}))
         return result
 
@@ -128,9 +164,43 @@ class Session:
             BaseException: as `call`; a cancellation, once what was written is provided for.
         """
         performer, copied = self.performer(tool, arguments)
-        scope = Scope(self, performer.call, [tool])
+        scope = Scope(self, performer, [tool])
         result: _T = await _bodies.call_coroutine(performer, scope, run, ((copied,), {}))
         return result
+
+    def model_call(
+        self,
+        *,
+        model: str,
+        provider: str | None = None,
+        estimate: Estimate | None = None,
+        arguments: Mapping[str, object] = MappingProxyType({}),
+        name: str = MODEL_CALL,
+    ) -> ModelCall:
+        """
+        Return a model call, to be made within a `with` or `async with` block: governed like any tool.
+
+        Example::
+
+            with session.model_call(model="gpt-5-mini", estimate=Usage(input_tokens=900, output_tokens=500)) as call:
+                answer = client.responses.create(model="gpt-5-mini", …)
+                call.record(Usage(input_tokens=answer.usage.input_tokens, …))
+
+        Args:
+            model: Which model.
+            provider: Whose; it helps to find the price.
+            estimate: What the call will use at most. A budget that limits what is not said here refuses the call,
+                unless it says otherwise.
+            arguments: What else a policy may look at, by name.
+            name: What rules, budgets and events call it.
+
+        The block is not entered where this raises:
+            Refused: the call is denied, steered elsewhere, over budget, or a human must say yes first.
+            Undecided: the call could not be judged or recorded.
+            NotConfigured: the governor has no policy.
+        """
+        tool = Tool(name=name, kind="model", model="model", provider=provider)
+        return ModelCall(self, tool, {**arguments, "model": model}, estimate)
 
     def ticket(self, tool: Tool, arguments: Mapping[str, object]) -> Ticket | None:
         """
@@ -169,7 +239,7 @@ class Session:
             self._unclosed(lost, error)
 
     async def __aenter__(self) -> Self:
-        recorded, cancelled = await outcome(self._machinery.store.submit(self._open))
+        recorded, cancelled = await self._machinery.store.awrite(self._open)
         self._opened(recorded)
         if cancelled is not None:
             await self.__aexit__(type(cancelled), cancelled, None)
@@ -184,7 +254,7 @@ class Session:
     ) -> None:
         self._detach()
         try:
-            recorded, cancelled = await outcome(self._machinery.store.submit(self._close(kind)))
+            recorded, cancelled = await self._machinery.store.awrite(self._close(kind))
         except StoreUnavailable as lost:
             self._unclosed(lost, error)
         else:
@@ -232,6 +302,14 @@ class Session:
             type(error).__name__,
             lost,
         )
+
+
+def session_of(machinery: Machinery) -> Session | None:
+    """Return the session that the code around is in, if it is one of the governor that has this *machinery*."""
+    scope = current_scope()
+    if scope is None or not isinstance(scope.session, Session):
+        return None
+    return scope.session if scope.session.is_of(machinery) else None
 
 
 def current_session(tool: str) -> Session:

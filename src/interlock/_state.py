@@ -39,7 +39,7 @@ class SessionState(msgspec.Struct, frozen=True, kw_only=True):
         verdicts: How many calls got each verdict.
         running: Calls admitted and not finished, by id, with the tool's name: in doubt once their process is gone.
         outcomes: How many calls ended in each way.
-        cost_usd: The sum of what finished calls cost.
+        cost_usd: The sum of what finished calls and recorded usage cost, as far as that is known.
         opened: The first event: name, identity, policy.
         opened_at, closed_at: Aware UTC; None while it has not happened.
     """
@@ -93,6 +93,9 @@ def _after(state: SessionState, recorded: events.Recorded) -> SessionState:
                 outcomes=_counted(state.outcomes, finished.outcome),
                 cost_usd=_EXACTLY.add(state.cost_usd, finished.cost_usd or 0),
             )
+        case events.UsageRecorded(cost_usd=cost):
+            spent = _EXACTLY.add(state.cost_usd, cost or 0)
+            return msgspec.structs.replace(state, cost_usd=spent)
         case events.TicketOpened() | events.TicketResolved():
             return state
 

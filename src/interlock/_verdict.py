@@ -82,7 +82,11 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def reason(self) -> str:
         """The reasons that carry the verdict, as one sentence."""
-        return "; ".join(dict.fromkeys(o.reason for o in self.because)) or "no opinion allows it"
+        if len(self.because) == 1:  # nearly always, and every call is recorded with its reason
+            said = self.because[0].reason
+        else:
+            said = "; ".join(dict.fromkeys(o.reason for o in self.because))
+        return said or "no opinion allows it"
 
     @property
     def rule(self) -> str | None:
@@ -116,11 +120,14 @@ def combine(opinions: Iterable[Opinion]) -> Decision:
 
     Their order is irrelevant, repeating one is irrelevant, adding one never loosens, and none at all is DENY.
     """
-    heard = tuple(sorted(set(opinions), key=_order))
-    verdict = max((opinion.verdict for opinion in heard), default=Verdict.DENY)
-    because = tuple(opinion for opinion in heard if opinion.verdict is verdict)
+    heard = tuple(opinions)
+    if len(heard) > 1:  # nearly always the policy alone speaks, and then there is nothing to sort
+        heard = tuple(sorted(set(heard), key=_order))
+    verdict = heard[0].verdict if heard else Verdict.DENY
+    because = tuple([opinion for opinion in heard if opinion.verdict is verdict])
     return Decision(verdict=verdict, because=because, opinions=heard)
 
 
 def _order(opinion: Opinion) -> tuple[int, bytes]:
+    """The strictest first, and among equals in an order that is always the same."""
     return -opinion.verdict.rank, msgspec.json.encode(opinion)

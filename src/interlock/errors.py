@@ -7,7 +7,8 @@ Every exception that Interlock raises.
     ├── Refused              a decision, not a fault: .decision .call
     │   ├── Denied
     │   ├── Steered          .guidance .suggestions
-    │   └── ApprovalNeeded   .ticket
+    │   ├── ApprovalNeeded   .ticket
+    │   └── BudgetExceeded   .budgets
     ├── Undecided            could not decide, so did not run: .__cause__
     │   ├── StoreUnavailable
     │   └── EvaluatorFailed  .decision .call
@@ -27,6 +28,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
+    from interlock._budget import Account
     from interlock._call import Call
     from interlock._ticket import Ticket
     from interlock._verdict import Decision
@@ -93,6 +95,21 @@ class ApprovalNeeded(Refused):
     def __init__(self, message: str, *, decision: Decision, call: Call, ticket: Ticket) -> None:
         super().__init__(message, decision=decision, call=call)
         self.ticket = ticket
+
+
+class BudgetExceeded(Refused):
+    """
+    A budget has no room for the call, or, raised after it has run and was booked, the call cost more than was left.
+
+    Attributes:
+        budgets: The windows that have no room, as they stood.
+    """
+
+    def __init__(
+        self, message: str, *, decision: Decision, call: Call, budgets: tuple[Account, ...]
+    ) -> None:
+        super().__init__(message, decision=decision, call=call)
+        self.budgets = budgets
 
 
 class Undecided(InterlockError):

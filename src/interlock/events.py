@@ -14,9 +14,11 @@ from typing import ClassVar, TypeAlias
 
 import msgspec
 
-from interlock._call import CallKind, Risk
+from interlock._budget import Amounts, WindowKey
+from interlock._call import CallKind, Identity, Risk
 from interlock._canonical import Tree, digest, encode
 from interlock._ticket import TicketState
+from interlock._usage import Usage
 from interlock._verdict import Opinion, Verdict
 
 GENESIS = "0" * 64
@@ -56,7 +58,8 @@ class CallDecided(_Event, frozen=True, kw_only=True, tag="call_decided"):
     A call met its opinions. `admitted` says whether it was let through: it is then the intent to run it.
 
     `arguments` is the canonical JSON of what was judged, declared secrets masked; `cost_usd` is what was declared.
-    Of the `opinions`, those with this very `verdict` carry it.
+    Of the `opinions`, those with this very `verdict` carry it. `reserved` is what an admitted call holds, of each
+    budget window in `windows`.
     """
 
     call_id: str
@@ -74,6 +77,9 @@ class CallDecided(_Event, frozen=True, kw_only=True, tag="call_decided"):
     policy: str
     ticket_id: str | None = None
     approved_by: str | None = None
+    model: str | None = None
+    windows: tuple[WindowKey, ...] = ()
+    reserved: Amounts | None = None
 
 
 class TicketOpened(_Event, frozen=True, kw_only=True, tag="ticket_opened"):
@@ -102,7 +108,9 @@ class CallFinished(_Event, frozen=True, kw_only=True, tag="call_finished"):
 
     `error_type` is the class of what the tool raised, never its text. `result_digest` is the SHA-256 of the
     canonical JSON of what it returned; None when that has none. `duration_us` is in microseconds. `cost_usd` is
-    the declared cost of a call that returned; None means unknown, which is not zero.
+    what it cost as far as that is known: what was reported, or else what was declared, of a call that returned;
+    None means unknown, which is not zero. `charged` is what its budget windows were charged instead of what it had
+    reserved. `usage`, `usage_id` and `priced_by` are those of its row in the ledger of usage, when it has one.
     """
 
     call_id: str
@@ -112,6 +120,30 @@ class CallFinished(_Event, frozen=True, kw_only=True, tag="call_finished"):
     cost_usd: Decimal | None = None
     error_type: str | None = None
     result_digest: str | None = None
+    charged: Amounts | None = None
+    usage: Usage | None = None
+    usage_id: str | None = None
+    provider: str | None = None
+    priced_by: str | None = None
+
+
+class UsageRecorded(_Event, frozen=True, kw_only=True, tag="usage_recorded"):
+    """
+    Usage of a model was booked that no governed call stands for; `usage_id` is its row in the ledger of usage.
+
+    It was used on behalf of `identity`, which need not be the session's; None when nobody was named.
+    `cost_usd` is None when nobody knows the price; `charged` is what each budget window in `windows` was charged.
+    """
+
+    usage_id: str
+    identity: Identity | None = None
+    model: str
+    provider: str | None = None
+    usage: Usage
+    cost_usd: Decimal | None = None
+    priced_by: str | None = None
+    windows: tuple[WindowKey, ...] = ()
+    charged: Amounts | None = None
 
 
 class SessionClosed(_Event, frozen=True, kw_only=True, tag="session_closed"):
@@ -121,7 +153,13 @@ class SessionClosed(_Event, frozen=True, kw_only=True, tag="session_closed"):
 
 
 Event: TypeAlias = (
-    SessionOpened | CallDecided | TicketOpened | TicketResolved | CallFinished | SessionClosed
+    SessionOpened
+    | CallDecided
+    | TicketOpened
+    | TicketResolved
+    | CallFinished
+    | UsageRecorded
+    | SessionClosed
 )
 """Any kind of event; in JSON the key `kind` tells them apart."""
 
@@ -165,12 +203,24 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def event(self) -> Event:
         """The event itself, decoded from `body`."""
-        return _decoder.decode(self.body)
+        return decode(self.body)
+
+
+def decode(body: str) -> Event:
+    """
+    Return the event that `body_of` wrote.
+
+    Raises:
+        msgspec.DecodeError: it is none.
+    """
+    return _decoder.decode(body)
 
 
 def body_of(event: Event) -> str:
     """Return *event* as canonical JSON, its `kind` included."""
-    return encode(msgspec.to_builtins(event)).decode()
+    quick = msgspec.json.encode(event, order="sorted")
+    # Events hold no floats, so for ASCII this is what RFC 8785 asks for: see `_canonical.encode`.
+    return (quick if quick.isascii() else encode(msgspec.to_builtins(event))).decode()
 
 
 def kind_of(event: Event) -> str:
@@ -189,19 +239,19 @@ def link(
     previous_hash: str,
 ) -> Recorded:
     """Return *event* in its place in the chain, sealed."""
-    unsealed = Recorded(
+    kind, body = kind_of(event), body_of(event)
+    return Recorded(
         id=id,
         session_id=session_id,
         seq=seq,
         at=at,
-        kind=kind_of(event),
+        kind=kind,
         version=event.version,
-        body=body_of(event),
+        body=body,
         trace=trace,
         previous_hash=previous_hash,
-        hash="",
+        hash=_seal(previous_hash, session_id, seq, id, at, kind, event.version, body, trace),
     )
-    return msgspec.structs.replace(unsealed, hash=seal(unsealed))
 
 
 def seal(recorded: Recorded) -> str:
@@ -210,17 +260,40 @@ def seal(recorded: Recorded) -> str:
 
     The text of `body` is covered as it is stored, so verification needs no decoder of the event's version.
     """
-    trace = recorded.trace
-    fields: list[Tree] = [
-        "interlock.event.v1",
+    return _seal(
         recorded.previous_hash,
         recorded.session_id,
         recorded.seq,
         recorded.id,
-        recorded.at.isoformat(timespec="microseconds"),
+        recorded.at,
         recorded.kind,
         recorded.version,
         recorded.body,
+        recorded.trace,
+    )
+
+
+def _seal(  # noqa: PLR0917 - all that a row has
+    previous_hash: str,
+    session_id: str,
+    seq: int,
+    id: str,  # noqa: A002 - the column's name
+    at: datetime,
+    kind: str,
+    version: int,
+    body: str,
+    trace: TraceIds | None,
+) -> str:
+    fields: list[Tree] = [
+        "interlock.event.v1",
+        previous_hash,
+        session_id,
+        seq,
+        id,
+        at.isoformat(timespec="microseconds"),
+        kind,
+        version,
+        body,
         *((trace.trace_id, trace.span_id, trace.flags) if trace else (None, None, None)),
     ]
     return digest(encode(fields))

@@ -8,11 +8,24 @@ refused: with either, one plugin could silence another.
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pluggy
 
 from interlock._call import Call
+from interlock._usage import ModelUsage
 from interlock._verdict import Opinion
 from interlock.events import Recorded
+
+__all__ = [
+    "PROJECT",
+    "ModelUsage",
+    "hookimpl",
+    "hookspec",
+    "interlock_opinion",
+    "interlock_price",
+    "interlock_recorded",
+]
 
 PROJECT = "interlock"
 
@@ -29,6 +42,17 @@ def interlock_opinion(call: Call) -> Opinion | None:
     It can make the decision stricter, never looser. Raising, or returning anything else, is a DENY with the
     plugin's name and the cause. Called before every decision, in the caller's thread or event loop, so it must
     not block; an evaluator is the place for slow judgement.
+    """
+
+
+@hookspec
+def interlock_price(used: ModelUsage) -> Decimal | None:
+    """
+    Return what usage of a model costs, in US dollars, or None for no price of one's own.
+
+    Asked where the caller does not say the cost, before the built-in list of prices is. Where several plugins name a
+    price, the dearest counts. Raising, or returning anything else, makes the price unknown, which a budget refuses
+    unless it says otherwise.
     """
 
 

@@ -28,8 +28,12 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 
 @pytest.mark.parametrize("page", pages(), ids=name_of)
-def test_blocks_run(page: Path) -> None:
+def test_blocks_run(
+    page: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Broken if a reader who follows the page from its top meets an error, or sees what the page does not show."""
+    if "DATABASE_URL" in page.read_text("utf-8"):
+        monkeypatch.setenv("DATABASE_URL", request.getfixturevalue("empty_postgres"))
     Page(page).run()
 
 

@@ -16,12 +16,14 @@ from pydantic import BaseModel
 
 import interlock
 from interlock import events
+from interlock._budget import Amounts, WindowKey
 from interlock._call import describe
 from interlock._state import SessionStatus
 from interlock._ticket import TicketState
 from interlock.errors import PolicyError
 from interlock.evaluators.lists import ListConfig
-from interlock.policy import PolicyDocument, conditions, document
+from interlock.policy import PolicyDocument, conditions, document, values
+from interlock.policy.budgets import BudgetDocument
 from tests.docs.pages import REFERENCE, Row, code, first, reference, rows
 
 _WORDS: dict[object, str] = {
@@ -33,6 +35,10 @@ _WORDS: dict[object, str] = {
     Decimal: "amount",
     NoneType: "null",
     events.TraceIds: "TraceIds",
+    Amounts: "[Amounts](#amounts)",
+    WindowKey: "[WindowKey](#windowkey)",
+    interlock.Usage: "[Usage](#usage)",
+    interlock.Identity: "[Identity](#identity)",
 }
 
 
@@ -54,7 +60,7 @@ def _typed(hint: Any) -> str:
 
 def _default(field: msgspec.structs.FieldInfo) -> str:
     words = {msgspec.NODEFAULT: "", None: "null", (): "empty", False: "false"}
-    return words[field.default]
+    return str(field.default) if type(field.default) is int else words[field.default]
 
 
 def _struct_rows(kind: type[msgspec.Struct], *, with_defaults: bool) -> list[Row]:
@@ -92,6 +98,10 @@ def test_event_fields(kind: type[msgspec.Struct]) -> None:
         (events.Recorded, "The envelope", False),
         (events.TraceIds, "TraceIds", False),
         (interlock.Opinion, "Opinion", True),
+        (interlock.Identity, "Identity", True),
+        (interlock.Usage, "Usage", True),
+        (Amounts, "Amounts", True),
+        (WindowKey, "WindowKey", False),
     ],
 )
 def test_fields_around_events(
@@ -124,6 +134,7 @@ TITLES = {
     "PolicyDocument": "The document",
     "RuleDocument": "A rule",
     "EvaluatorDocument": "An evaluator",
+    "BudgetDocument": "A budget",
     "_Comparison": "A comparison",
     "RiskRange": "Risk",
 }
@@ -173,6 +184,10 @@ def test_policy_verdicts() -> None:
     fields: list[tuple[type[BaseModel], str, str]] = [
         (document.PolicyDocument, "default", "The document"),
         (document.RuleDocument, "verdict", "A rule"),
+        (BudgetDocument, "window", "A budget"),
+        (BudgetDocument, "on_exceed", "A budget"),
+        (BudgetDocument, "on_unknown", "A budget"),
+        (BudgetDocument, "on_overrun", "A budget"),
     ]
     for model, key, title in fields:
         words = list(get_args(model.model_fields[key].annotation))
@@ -190,9 +205,7 @@ def test_policy_bounds() -> None:
     """Broken if the page tells another bound than the one that is enforced."""
     bounds = [document.MAX_CHARACTERS, document.MAX_NODES, conditions.MAX_DEPTH]
     assert bounds == [int(row["at most"]) for row in rows("policy", "Bounds")]
-    assert f"longest is {document.LONGEST.days} days" in (REFERENCE / "policy.md").read_text(
-        "utf-8"
-    )
+    assert f"longest is {values.LONGEST.days} days" in (REFERENCE / "policy.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize(

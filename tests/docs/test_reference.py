@@ -17,7 +17,7 @@ from interlock import (
     _call,
     _canonical,
     _plugins,
-    _telemetry,
+    _wire,
     errors,
     evaluators,
     hookspecs,
@@ -26,7 +26,7 @@ from interlock import (
 from interlock._clock import Clock
 from interlock.cli import app
 from interlock.policy import PolicyDocument
-from interlock.store import tables
+from interlock.store.tables import DEFAULT as TABLES
 from tests.docs.pages import DOCS, REFERENCE, Row, Section, code, first, reference, rows, section
 
 
@@ -238,8 +238,8 @@ def test_glossary_points_at_what_exists(row: Row) -> None:
         )
     for column in code(row["in the database"]):
         table, name = column.split(".")
-        assert name in tables.metadata.tables[table].columns
-    wire = {value for value in vars(_telemetry).values() if isinstance(value, str)}
+        assert name in TABLES.metadata.tables[table].columns
+    wire = {value for value in vars(_wire).values() if isinstance(value, str)}
     assert set(code(row["on the wire"])) <= wire
     schema = PolicyDocument.model_json_schema()
     models = (schema, *schema["$defs"].values())

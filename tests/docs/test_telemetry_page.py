@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from interlock import _telemetry
+from interlock import _wire
 from tests.docs.pages import DOCS, code, section
 
 PAGE = DOCS / "reference" / "telemetry.md"
-PLACES = {"governed_call", "govern", "execute_tool", "event", "metric"}
+PLACES = {"governed_call", "govern", "execute_tool", "chat", "event", "metric"}
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +43,12 @@ def test_attributes(wire: dict[str, dict[str, Any]]) -> None:
 
 def test_names(wire: dict[str, dict[str, Any]]) -> None:
     """Broken if there is a span, event or metric that the page does not tell, or another unit, kind or severity."""
-    spans = [code(row["span"])[0].split()[0] for row in section(PAGE, "Spans").rows]
+    spans = {code(row["span"])[0].split()[0]: [row["kind"]] for row in section(PAGE, "Spans").rows}
     (event,) = section(PAGE, "Log events").rows
     (metric,) = section(PAGE, "Metrics").rows
     (event_name,), (metric_name,) = code(event["event"]), code(metric["metric"])
     severities = [word for word in event["severity"].split() if word.isupper()]
-    expected = {name: ["INTERNAL"] for name in spans}
-    expected |= {event_name: severities, metric_name: [metric["unit"]]}
+    expected = spans | {event_name: severities, metric_name: [metric["unit"]]}
     assert expected == wire["kinds"]
 
 
@@ -59,6 +58,7 @@ def test_spans_name_their_event(wire: dict[str, dict[str, Any]]) -> None:
         "governed_call none": {True},
         "govern call_decided": {True},
         "execute_tool call_finished": {True},
+        "chat call_finished": {True},
     }
     assert joined == {name: set(answers) for name, answers in wire["joined"].items()}
 
@@ -68,7 +68,7 @@ def test_constants() -> None:
     text = PAGE.read_text("utf-8")
     names = {
         value
-        for name, value in vars(_telemetry).items()
+        for name, value in vars(_wire).items()
         if name.isupper() and not name.startswith("_") and isinstance(value, str)
     }
     assert sorted(name for name in names if f"`{name}`" not in text) == []

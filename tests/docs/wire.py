@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import defaultdict
+from decimal import Decimal
 from typing import Any
 
 from opentelemetry import _logs, metrics, trace
@@ -16,7 +17,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from interlock import Call, Governor, governed, hookimpl
+from interlock import Call, Governor, Usage, governed, hookimpl
 from interlock.store import tickets
 from interlock.testing import Recorder
 
@@ -24,8 +25,8 @@ POLICY = {
     "version": 1,
     "name": "support",
     "rules": [
-        {"id": "fine", "tools": ["fine", "breaks", "unjudged"], "verdict": "allow"},
-        {"id": "ask", "tools": ["asked"], "verdict": "ask"},
+        {"id": "fine", "tools": ["fine", "breaks", "unjudged", "chat"], "verdict": "allow"},
+        {"id": "ask", "tools": ["asked", "asked_chat"], "verdict": "ask"},
         {"id": "steer", "tools": ["steered"], "verdict": "steer", "suggest": ["fine"]},
     ],
 }
@@ -93,9 +94,13 @@ def main() -> None:
     ):
         for tool in (fine, breaks, unjudged, asked, steered, denied):
             _attempt(tool)
-        (ticket,) = governor.read(tickets.pending)
-        governor.write(tickets.approve, ticket.id, by="ann")
+        _attempt(lambda: _ask_a_model(governor, name="asked_chat"))
+        for ticket in governor.read(tickets.pending):
+            governor.write(tickets.approve, ticket.id, by="ann")
         _attempt(asked)
+        _attempt(lambda: _ask_a_model(governor, name="asked_chat"))
+        _attempt(lambda: _ask_a_model(governor))
+        _attempt(lambda: _ask_a_model(governor, fails=True))
         with trace.get_tracer("framework").start_as_current_span("around"):
             _attempt(fine)
     sent: dict[str, set[str]] = defaultdict(set)
@@ -121,6 +126,22 @@ def main() -> None:
         kinds[metric.name].add(metric.unit)
     shown = {"sent": sent, "kinds": kinds, "joined": joined}
     print(json.dumps(shown, default=sorted))  # noqa: T201 - its answer
+
+
+def _ask_a_model(governor: Governor, name: str = "chat", *, fails: bool = False) -> None:
+    with governor.model_call(model="m", provider="p", name=name) as call:
+        call.record(
+            Usage(
+                input_tokens=9,
+                output_tokens=8,
+                cache_read_tokens=7,
+                cache_write_tokens=2,
+                reasoning_tokens=6,
+                cost_usd=Decimal("0.1"),
+            )
+        )
+        if fails:
+            raise TimeoutError
 
 
 def _attempt(tool: Any) -> None:

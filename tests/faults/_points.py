@@ -1,4 +1,4 @@
-"""The points at which a store can fail: every request that a governor's writer makes of the database's driver."""
+"""The points at which a store can fail: every request that a governor's writer makes of its database."""
 
 from __future__ import annotations
 
@@ -8,18 +8,24 @@ from typing import Any
 
 from interlock import Governor
 
-_REQUESTS = ("do_execute", "do_executemany", "do_execute_no_params", "do_commit", "do_rollback")
+_OF_LINK = ("begin", "read", "run", "commit", "rollback")
+_OF_DIALECT = ("do_execute", "do_executemany", "do_execute_no_params")
 
 
 class Points:
     """
-    Counts the requests of the writer of *governor* to its driver, and interferes with one of them.
+    Counts the requests of the writer of *governor* to its database, and interferes with one of them.
 
-    The border is SQLAlchemy's dialect, so that what is raised there meets the same handling as what the driver raises.
+    The border is where the store hands over to the driver: its link, and for statements that are not prepared
+    SQLAlchemy's dialect. What is raised there meets the same handling as what the driver raises.
     """
 
     def __init__(self, governor: Governor) -> None:
-        self._dialect = governor._machinery.store._writing.dialect
+        database = governor._machinery.store.database
+        self._engine = database.writing
+        self._dialect: Any = database.writing.dialect
+        governor.write(lambda _: None)  # so that there is a link
+        self._link: Any = type(governor._machinery.store._writer._link)
         self.seen: list[str] = []
 
     @contextmanager
@@ -41,29 +47,47 @@ class Points:
             lasting: Every later request fails, too.
         """
         self.seen = []
-        for name in _REQUESTS:
-            setattr(self._dialect, name, self._wrapped(name, at, fault, after, lasting))
-        try:
-            yield self.seen
-        finally:
-            for name in _REQUESTS:
-                delattr(self._dialect, name)
 
-    def _wrapped(
-        self, name: str, at: int | None, fault: Callable[[], object], after: bool, lasting: bool
-    ) -> Callable[..., Any]:
-        request = getattr(self._dialect, name)
-
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            statement = str(args[1]).split()[0] if name.startswith("do_execute") else ""
+        def interfered(name: str, statement: str, request: Callable[[], Any]) -> Any:
             self.seen.append(f"{name} {statement}".strip())
             number = len(self.seen)
             hit = at is not None and (number == at or (lasting and number > at))
             if hit and not after:
                 fault()
-            result = request(*args, **kwargs)
+            result = request()
             if hit and after:
                 fault()
             return result
+
+        places = [(self._link, name) for name in _OF_LINK]
+        places += [(self._dialect, name) for name in _OF_DIALECT]
+        kept = [getattr(owner, name) for owner, name in places]
+        for (owner, name), request in zip(places, kept, strict=True):
+            wrap = self._of_link if owner is self._link else self._of_dialect
+            setattr(owner, name, wrap(name, request, interfered))
+        try:
+            yield self.seen
+        finally:
+            for (owner, name), request in zip(places, kept, strict=True):
+                if owner is self._link:
+                    setattr(owner, name, request)
+                else:
+                    delattr(owner, name)
+
+    def _of_link(self, name: str, request: Callable[..., Any], interfered: Any) -> Any:
+        def wrapper(link: Any, *args: Any) -> Any:
+            if link.connection.engine is not self._engine:
+                return request(link, *args)
+            first = args[0] if args else ""
+            statement = first[0][0] if isinstance(first, list) else first
+            return interfered(name, " ".join(statement.split()[:1]), lambda: request(link, *args))
+
+        return wrapper
+
+    @staticmethod
+    def _of_dialect(name: str, request: Callable[..., Any], interfered: Any) -> Any:
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            statement = str(args[1]).split()[0]
+            return interfered(name, statement, lambda: request(*args, **kwargs))
 
         return wrapper

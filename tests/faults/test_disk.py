@@ -12,7 +12,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event
 
 from interlock import Governor, governed
 from interlock.errors import StoreUnavailable
@@ -32,8 +32,16 @@ def room() -> Iterator[None]:
 
 
 def pragma(one: Governor, statement: str) -> None:
-    """Set something on the writer's connection."""
-    one.write(lambda connection: connection.exec_driver_sql(f"PRAGMA {statement}"))
+    """Set something on the writer's connection, and on those that replace it after a failure."""
+
+    def configure(connection: sqlite3.Connection, _: object) -> None:
+        connection.execute(f"PRAGMA {statement}")
+
+    store = one._machinery.store
+    event.listen(store.database.writing, "connect", configure)
+    link = store._writer._link
+    if link is not None:
+        link.connection.connection.cursor().execute(f"PRAGMA {statement}")
 
 
 def path_of(one: Governor) -> Path:
@@ -64,19 +72,11 @@ class ReadOnly(Trouble):
 
     def begin(self) -> None:
         """Have SQLite refuse to write."""
-        self._raw("PRAGMA query_only=ON")
+        pragma(self.one, "query_only=ON")
 
     def end(self) -> None:
         """Let it write."""
-        self._raw("PRAGMA query_only=OFF")
-
-    def _raw(self, statement: str) -> None:
-        store = self.one._machinery.store
-        kept = store._writer._connection
-        connection = kept or store._writing.connect()
-        connection.connection.cursor().execute(statement)
-        if kept is None:
-            connection.close()
+        pragma(self.one, "query_only=OFF")
 
 
 class Full(Trouble):

@@ -9,6 +9,9 @@ from contextlib import closing
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import psycopg
+from sqlalchemy import URL
+
 from interlock import Governor
 from interlock.store import calls
 from interlock.store.verify import Report
@@ -52,12 +55,12 @@ class Books(NamedTuple):
 
 def audit(governor: Governor) -> Books:
     """
-    Read the books of *governor*, which must be over a file, and assert all that must hold in every state of them.
+    Read the books of *governor*, which must not be in memory, and assert all that must hold in every state of them.
 
     No number is missing or taken twice; no call is decided or finished twice, or finished without having been
     admitted; the open intents are exactly the calls admitted and not finished; every chain verifies.
     """
-    facts, intents = _read(str(governor._machinery.store.url.database))
+    facts, intents = _read(governor._machinery.store.url)
     _assert_gapless(facts)
     assert len({fact.id for fact in facts}) == len(facts), "an event's id was given twice"
     decided = [f.body["call_id"] for f in facts if f.kind == "call_decided"]
@@ -82,12 +85,22 @@ def switches(facts: Iterable[Fact], owner: dict[str, int]) -> int:
     return sum(1 for before, after in pairwise(owners) if before != after)
 
 
-def _read(path: str) -> tuple[list[Fact], set[str]]:
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("BEGIN")
-        rows = connection.execute(_EVENTS).fetchall()
-        intents = {row[0] for row in connection.execute("SELECT call_id FROM intents")}
+def _read(url: URL) -> tuple[list[Fact], set[str]]:
+    with closing(_connect(url)) as connection:
+        cursor = connection.cursor()
+        cursor.execute("BEGIN")
+        if url.get_backend_name() == "postgresql":
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        rows = cursor.execute(_EVENTS).fetchall()
+        intents = {row[0] for row in cursor.execute("SELECT call_id FROM intents")}
     return [Fact(*row[:5], json.loads(row[5])) for row in rows], intents
+
+
+def _connect(url: URL) -> Any:
+    if url.get_backend_name() == "sqlite":
+        return sqlite3.connect(str(url.database))
+    plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    return psycopg.connect(plain, autocommit=True)
 
 
 def _assert_gapless(facts: list[Fact]) -> None:

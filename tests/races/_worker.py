@@ -12,17 +12,19 @@ import json
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from sqlalchemy import event
-
 from interlock import Governor, InterlockError, Session, current_call, governed
 from interlock.store import tickets
+from tests.races.commits import count_commits
 
 ALLOW = {"version": 1, "name": "allow", "default": "allow"}
 ASK = {"version": 1, "name": "ask", "default": "ask"}
+SPENDER = {"user": "ann", "org": "acme"}
+AMOUNT = "0.01"
+"""What each call spends that is about budgets, in dollars."""
 
 
 @governed
@@ -34,6 +36,19 @@ def act(number: int) -> str:
 @governed(name="act")
 async def act_async(number: int) -> str:
     """Return the id of the very call."""
+    return _own_id()
+
+
+@governed(cost="amount")
+def spend(amount: str) -> str:
+    """Return the id of the very call."""
+    return _own_id()
+
+
+@governed(name="spend", cost="amount")
+async def spend_async(amount: str) -> str:
+    """Return the id of the very call, after others had their turn."""
+    await asyncio.sleep(0)
     return _own_id()
 
 
@@ -69,14 +84,27 @@ class Tally:
 
 def commits_of(governor: Governor) -> list[int]:
     """Return a list that grows by one at each commit of the writer."""
+    return count_commits(governor._machinery.store)
+
+
+def batches_of(governor: Governor) -> list[int]:
+    """Return a list of how many entries the writer posts in each of its transactions, which grows as it does."""
     seen: list[int] = []
-    event.listen(governor._machinery.store._writing, "commit", lambda _: seen.append(1))
+    writer = governor._machinery.store._writer
+    post = writer._post
+
+    def counted(connection: Any, entries: Sequence[Any]) -> Sequence[Any]:
+        results = post(connection, entries)
+        seen.append(len(entries))
+        return results
+
+    writer._post = counted
     return seen
 
 
-def joined(governor: Governor, session_id: str) -> Session:
+def joined(governor: Governor, session_id: str, **who: str) -> Session:
     """Return the open session *session_id*, which somebody else has opened, as one of *governor*'s."""
-    session = governor.session("race", agent="racer")
+    session = governor.session("race", agent="racer", **who)
     session._id = session_id
     return session
 
@@ -160,6 +188,50 @@ def call_in_tasks(url: str, session: str | None, tasks: int, calls: int) -> dict
     return tally.answer(commits=len(commits))
 
 
+def spend_in_threads(
+    url: str, policy: dict[str, Any], session: str, threads: int, tries: int
+) -> dict[str, Any]:
+    """Try in each thread to spend ever more, in the session given, beside all others on the same budgets."""
+    tally = Tally()
+    with Governor(url, policy=policy) as governor:
+        batches = batches_of(governor)
+        _ready()
+
+        def body(_: int) -> None:
+            with joined(governor, session, **SPENDER).attach():
+                for _try in range(tries):
+                    tally.run(partial(spend, AMOUNT))
+
+        in_threads(threads, body)
+    return tally.answer(batches=batches)
+
+
+def spend_in_tasks(
+    url: str, policy: dict[str, Any], session: str, tasks: int, tries: int
+) -> dict[str, Any]:
+    """Do as `spend_in_threads` does, in asyncio tasks."""
+    tally = Tally()
+
+    async def body(governor: Governor) -> None:
+        with joined(governor, session, **SPENDER).attach():
+            for _try in range(tries):
+                try:
+                    tally.returned.append(await spend_async(AMOUNT))
+                except Exception as error:  # noqa: BLE001 - as in Tally.run
+                    tally.note(error)
+
+    async def main(governor: Governor) -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(tasks):
+                group.create_task(body(governor))
+
+    with Governor(url, policy=policy) as governor:
+        batches = batches_of(governor)
+        _ready()
+        asyncio.run(main(governor))
+    return tally.answer(batches=batches)
+
+
 def claim(url: str, session: str, threads: int) -> dict[str, Any]:
     """Make the very call that a ticket was opened for, once in each thread."""
     tally = Tally()
@@ -204,7 +276,15 @@ def open_and_call(url: str, times: int) -> dict[str, Any]:
 
 _ORDERS: dict[str, Callable[..., dict[str, Any]]] = {
     order.__name__: order
-    for order in (call_in_threads, call_in_tasks, claim, answer_tickets, open_and_call)
+    for order in (
+        call_in_threads,
+        call_in_tasks,
+        spend_in_threads,
+        spend_in_tasks,
+        claim,
+        answer_tickets,
+        open_and_call,
+    )
 }
 
 

@@ -1,4 +1,4 @@
-"""Races of governed calls on one file: from threads, from tasks and from processes, in one session and in many."""
+"""Races of governed calls on one store: from threads, from tasks and from processes, in one session and in many."""
 
 import asyncio
 import sqlite3
@@ -22,6 +22,16 @@ from tests.races._crew import Crew
 Make = Callable[..., Governor]
 
 SHARED = pytest.mark.parametrize("shared", [True, False], ids=["one-session", "many-sessions"])
+
+
+ON_A_FILE = pytest.mark.parametrize("either", ["sqlite"], indirect=True)
+"""For what only SQLite has, or does: its file, its lock file, its one transaction for jobs of all kinds."""
+
+
+@pytest.fixture
+def database(either: str) -> str:
+    """Run every race here on both databases."""
+    return either
 
 
 def assert_kept(books: Books, returned: list[str]) -> None:
@@ -138,7 +148,7 @@ def test_threads_beside_a_loop(governor: Make) -> None:
 def test_processes(
     governor: Make, database: str, crew: Crew, order: dict[str, object], shared: bool
 ) -> None:
-    """Broken if 8 processes on one file lose, double or misplace an event, or a driver's error escapes."""
+    """Broken if 8 processes on one store lose, double or misplace an event, or a driver's error escapes."""
     one = governor()
     with one.session("shared", agent="racer") as common:
         answers = crew.all(**order, url=database, session=common.id if shared else None)
@@ -155,7 +165,7 @@ def test_processes(
 
 @pytest.mark.promise(6, 7)
 def test_two_governors_of_one_process(governor: Make) -> None:
-    """Broken if two governors over one file, in one process, block each other or spoil each other's events."""
+    """Broken if two governors over one store, in one process, block each other or spoil each other's events."""
     pair = [governor(), governor()]
     tally = worker.Tally()
 
@@ -171,6 +181,7 @@ def test_two_governors_of_one_process(governor: Make) -> None:
     assert_kept(audit(pair[1]), tally.returned)
 
 
+@ON_A_FILE
 @pytest.mark.promise(6, 7)
 def test_beside_a_writer_of_somebody_else(governor: Make) -> None:
     """Broken if a program that writes the same file without our lock file makes calls fail, as a late lock would."""

@@ -28,6 +28,16 @@ JUDGED = {
 """A policy with an evaluator, which denies every number since it is no text."""
 
 
+ON_A_FILE = pytest.mark.parametrize("either", ["sqlite"], indirect=True)
+"""For what only SQLite has, or does: its file, and who makes it."""
+
+
+@pytest.fixture
+def database(either: str) -> str:
+    """Run every race here on both databases."""
+    return either
+
+
 @pytest.mark.promise(6)
 def test_creating_one_database(crew: Crew, tmp_path: Path) -> None:
     """Broken if processes that find no database at the same moment do not all get to work with the one they make."""
@@ -41,6 +51,7 @@ def test_creating_one_database(crew: Crew, tmp_path: Path) -> None:
         assert len(books.reports) == 8
 
 
+@ON_A_FILE
 def test_opening_while_somebody_writes(governor: Make, tmp_path: Path) -> None:
     """Broken if a file whose journal has yet to be changed is given up at once when somebody else is at it."""
     opened: list[Governor] = []

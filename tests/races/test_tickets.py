@@ -18,6 +18,12 @@ from tests.races._crew import Crew
 Make = Callable[..., Governor]
 
 
+@pytest.fixture
+def database(either: str) -> str:
+    """Run every race here on both databases."""
+    return either
+
+
 def ask(number: int) -> str:
     """Make a call that needs approval and return the id of its ticket."""
     with pytest.raises(ApprovalNeeded) as needed:

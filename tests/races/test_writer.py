@@ -17,20 +17,55 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, text
 
 from interlock._clock import SystemClock
 from interlock.errors import StoreUnavailable
 from interlock.store.engine import Store
-from interlock.store.writer import MAX_BATCH, Writer, outcome
+from interlock.store.jobs import Job as Waited
+from interlock.store.writer import MAX_BATCH, Writer
+from tests.races.commits import count_commits
 
 Job = Callable[[Connection], Any]
 
+ON_A_FILE = pytest.mark.parametrize("either", ["sqlite"], indirect=True)
+"""For what only SQLite has, or does: its file, its lock file, its one transaction for jobs of all kinds."""
+
+
+class Pending:
+    """A job that was queued, and that nobody waits for yet."""
+
+    def __init__(self, writer: Writer, run: Job) -> None:
+        self.job: Waited[Any] = Waited(run)
+        self.job.expect()
+        writer.submit(self.job)
+
+    @property
+    def future(self) -> Future[None]:
+        """What is done when the job is."""
+        assert self.job.future is not None
+        return self.job.future
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait, and return what came of it."""
+        self.future.result(timeout)
+        return self.job.outcome()
+
+    def exception(self) -> BaseException | None:
+        """Wait, and return what it raised."""
+        self.future.result()
+        return self.job.error
+
+
+def run(writer: Writer, job: Job) -> Any:
+    """Run *job* as a caller does."""
+    return writer.run(Waited(job))
+
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
+def store(either: str) -> Iterator[Store]:
     """A store with two tables of the test's own: numbers, and links to them that are checked at the commit."""
-    store = Store(f"sqlite:///{tmp_path / 'writer.db'}", clock=SystemClock())
+    store = Store(either, clock=SystemClock())
     store.write(_create)
     yield store
     store.close()
@@ -45,15 +80,13 @@ def writer(store: Store) -> Writer:
 @pytest.fixture
 def commits(store: Store) -> list[int]:
     """Grows by one at each commit."""
-    seen: list[int] = []
-    event.listen(store._writing, "commit", lambda _: seen.append(1))
-    return seen
+    return count_commits(store)
 
 
 def _create(connection: Connection) -> None:
     connection.execute(text("CREATE TABLE numbers (n INTEGER PRIMARY KEY)"))
     connection.execute(
-        text("CREATE TABLE links (n REFERENCES numbers DEFERRABLE INITIALLY DEFERRED)")
+        text("CREATE TABLE links (n INTEGER REFERENCES numbers DEFERRABLE INITIALLY DEFERRED)")
     )
 
 
@@ -96,7 +129,7 @@ def busy(writer: Writer) -> Iterator[None]:
         begun.set()
         end.wait()
 
-    thread = threading.Thread(target=writer.run, args=(hold,))
+    thread = threading.Thread(target=run, args=(writer, hold))
     thread.start()
     begun.wait()
     try:
@@ -108,10 +141,11 @@ def busy(writer: Writer) -> Iterator[None]:
 
 def test_an_idle_writer_is_driven_by_the_caller(writer: Writer) -> None:
     """Broken if a lone caller pays for a hop to another thread."""
-    assert writer.run(lambda _: threading.current_thread()) is threading.current_thread()
+    assert run(writer, lambda _: threading.current_thread()) is threading.current_thread()
     assert writer._thread is None
 
 
+@ON_A_FILE
 def test_what_waits_is_committed_together_and_in_order(
     store: Store, writer: Writer, commits: list[int]
 ) -> None:
@@ -122,29 +156,31 @@ def test_what_waits_is_committed_together_and_in_order(
         return lambda connection: (seen.append(n), put(n)(connection))[1]
 
     with busy(writer):
-        futures = [writer.submit(noted(n)) for n in range(100)]
+        futures = [Pending(writer, noted(n)) for n in range(100)]
     assert [future.result() for future in futures] == list(range(100))
     assert seen == list(range(100))
     assert written(store) == list(range(100))
     assert len(commits) <= 3, "the one that kept it busy, and one or two batches"
 
 
+@ON_A_FILE
 def test_a_commit_survives_the_loss_of_power(writer: Writer) -> None:
     """Broken if SQLite is told to acknowledge what it has not flushed; no kill of a process shows that."""
     asked = ("journal_mode", "synchronous", "foreign_keys")
-    found = writer.run(lambda c: [c.exec_driver_sql(f"PRAGMA {name}").scalar() for name in asked])
+    found = run(writer, lambda c: [c.exec_driver_sql(f"PRAGMA {name}").scalar() for name in asked])
     assert found == ["wal", 2, 1], (
         "2 is FULL: https://www.sqlite.org/pragma.html#pragma_synchronous"
     )
 
 
+@ON_A_FILE
 def test_processes_queue_at_the_lock_file(store: Store, writer: Writer, tmp_path: Path) -> None:
     """Broken if a process writes out of turn: SQLite's own waiting is by lot, and some then wait for seconds."""
-    with (tmp_path / "writer.db.lock").open() as lock:
+    with (tmp_path / "interlock.db.lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        future = writer.submit(put(1))
-        _until(lambda: future.running() or future.done())
-        other = sqlite3.connect(tmp_path / "writer.db", isolation_level=None)
+        future = Pending(writer, put(1))
+        _until(lambda: future.future.running() or future.future.done())
+        other = sqlite3.connect(tmp_path / "interlock.db", isolation_level=None)
         with closing(other):
             other.execute(
                 "BEGIN IMMEDIATE"
@@ -156,11 +192,12 @@ def test_processes_queue_at_the_lock_file(store: Store, writer: Writer, tmp_path
     assert written(store) == [1]
 
 
+@ON_A_FILE
 def test_a_batch_is_bounded(store: Store, writer: Writer, commits: list[int]) -> None:
     """Broken if a long queue is one transaction, so that its first waits for its last."""
     count = 2 * MAX_BATCH + 1
     with busy(writer):
-        futures = [writer.submit(put(n)) for n in range(count)]
+        futures = [Pending(writer, put(n)) for n in range(count)]
     assert [future.result() for future in futures] == list(range(count))
     assert written(store) == list(range(count))
     assert 4 <= len(commits) <= 5
@@ -174,9 +211,9 @@ def test_a_failing_job_harms_no_neighbour(
 ) -> None:
     """Broken if what one job raises reaches another caller, undoes another's work, or keeps its own."""
     with busy(writer):
-        before = [writer.submit(put(n)) for n in range(5)]
-        failing: Future[None] = writer.submit(raising(error))
-        after = [writer.submit(put(n)) for n in range(5, 10)]
+        before = [Pending(writer, put(n)) for n in range(5)]
+        failing = Pending(writer, raising(error))
+        after = [Pending(writer, put(n)) for n in range(5, 10)]
     assert failing.exception() is error
     assert [future.result() for future in before + after] == list(range(10))
     assert written(store) == list(range(10))
@@ -185,7 +222,7 @@ def test_a_failing_job_harms_no_neighbour(
 def test_a_statement_that_fails_is_its_callers_own(store: Store, writer: Writer) -> None:
     """Broken if the driver's error escapes untyped, or fails more than the one job."""
     with busy(writer):
-        futures = [writer.submit(put(n)) for n in (1, 2, 2, 3)]
+        futures = [Pending(writer, put(n)) for n in (1, 2, 2, 3)]
     errors = [type(future.exception()) for future in futures]
     assert errors == [type(None), type(None), StoreUnavailable, type(None)]
     assert written(store) == [1, 2, 3]
@@ -194,7 +231,7 @@ def test_a_statement_that_fails_is_its_callers_own(store: Store, writer: Writer)
 def test_a_commit_that_fails_is_one_jobs_own(store: Store, writer: Writer) -> None:
     """Broken if a batch is given up, or acknowledged, when it is its commit that fails."""
     with busy(writer):
-        futures: list[Future[Any]] = [writer.submit(job) for job in (put(1), dangle, put(2))]
+        futures = [Pending(writer, job) for job in (put(1), dangle, put(2))]
     errors = [type(future.exception()) for future in futures]
     assert errors == [type(None), StoreUnavailable, type(None)]
     assert written(store) == [1, 2]
@@ -203,19 +240,20 @@ def test_a_commit_that_fails_is_one_jobs_own(store: Store, writer: Writer) -> No
 def test_a_lone_job_that_fails_leaves_nothing(store: Store, writer: Writer) -> None:
     """Broken if the caller's own thread keeps the turn, or a half-done transaction, after a failure."""
     with pytest.raises(ValueError, match="no"):
-        writer.run(raising(ValueError("no")))
+        run(writer, raising(ValueError("no")))
     with pytest.raises(StoreUnavailable):
-        writer.run(dangle)
-    assert writer.run(put(1)) == 1
+        run(writer, dangle)
+    assert run(writer, put(1)) == 1
     assert written(store) == [1]
 
 
+@ON_A_FILE
 def test_where_no_transaction_begins_every_job_fails_alike(store: Store, writer: Writer) -> None:
     """Broken if a whole queue tries, one after the other, what has just failed for the first."""
     tried: list[str] = []
 
     with busy(writer):
-        futures = [writer.submit(put(n)) for n in range(10)]
+        futures = [Pending(writer, put(n)) for n in range(10)]
         writer._turnstile = _Shut(tried)
     assert [type(future.exception()) for future in futures] == [StoreUnavailable] * 10
     assert len(tried) <= 2
@@ -249,8 +287,8 @@ def test_reading_cannot_write(tmp_path: Path, url: str) -> None:
 def test_what_was_cancelled_in_the_queue_never_runs(store: Store, writer: Writer) -> None:
     """Broken if a job that its caller took back is written all the same."""
     with busy(writer):
-        futures = [writer.submit(put(n)) for n in range(3)]
-        assert futures[1].cancel()
+        futures = [Pending(writer, put(n)) for n in range(3)]
+        assert futures[1].future.cancel()
     assert [futures[0].result(), futures[2].result()] == [0, 2]
     assert written(store) == [0, 2]
 
@@ -258,7 +296,7 @@ def test_what_was_cancelled_in_the_queue_never_runs(store: Store, writer: Writer
 def test_closing_commits_what_waits(store: Store, writer: Writer) -> None:
     """Broken if a queued job is dropped at the end, or one that comes later waits for ever."""
     with busy(writer):
-        futures = [writer.submit(put(n)) for n in range(10)]
+        futures = [Pending(writer, put(n)) for n in range(10)]
         closing = threading.Thread(target=writer.close)
         closing.start()
     closing.join()
@@ -266,9 +304,9 @@ def test_closing_commits_what_waits(store: Store, writer: Writer) -> None:
     assert [future.result(0) for future in futures] == list(range(10))
     assert written(store) == list(range(10))
     with pytest.raises(StoreUnavailable, match="closed"):
-        writer.submit(put(11))
+        Pending(writer, put(11))
     with pytest.raises(StoreUnavailable, match="closed"):
-        writer.run(put(12))
+        run(writer, put(12))
 
 
 def _interrupt() -> None:
@@ -301,9 +339,9 @@ def test_interrupted_before_its_turn(store: Store, writer: Writer) -> None:
         watcher = threading.Thread(target=watch)
         watcher.start()
         with pytest.raises(KeyboardInterrupt):
-            writer.run(put(1))
+            run(writer, put(1))
         watcher.join()
-    assert writer.run(put(2)) == 2
+    assert run(writer, put(2)) == 2
     assert written(store) == [2]
 
 
@@ -331,52 +369,78 @@ def test_interrupted_during_its_turn(store: Store, writer: Writer) -> None:
     ready.wait()
     try:
         with pytest.raises(KeyboardInterrupt):
-            writer.run(slow)
+            run(writer, slow)
         assert written(store) == [1], "it was raised before the end"
     finally:
         over.set()
         watcher.join()
 
 
+def held_back(writer: Writer, end: threading.Event) -> Waited[int]:
+    """Return a job that ends when *end* is set."""
+
+    def job(connection: Connection) -> int:
+        end.wait()
+        return int(put(1)(connection))
+
+    return Waited(job)
+
+
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
-async def test_an_outcome_is_awaited_through_a_cancelled_scope() -> None:
+async def test_an_outcome_is_awaited_through_a_cancelled_scope(
+    store: Store, writer: Writer
+) -> None:
     """Broken if a task in a cancelled scope leaves before it is known whether its job was committed."""
-    future: Future[int] = Future()
+    end = threading.Event()
+    outcomes: list[Any] = []
     with anyio.CancelScope() as scope:
         scope.cancel()
-        threading.Timer(0.01, future.set_result, [1]).start()
-        assert await outcome(future) == (1, None)
+        threading.Timer(0.01, end.set).start()
+        outcomes.append(await writer.arun(held_back(writer, end)))
+        assert written(store) == [1]
         await anyio.lowlevel.checkpoint()
+    assert [result for result, _ in outcomes] == [1]
     assert scope.cancelled_caught
 
 
-async def test_every_cancellation_of_a_task_is_held_back() -> None:
+async def test_every_cancellation_of_a_task_is_held_back(store: Store, writer: Writer) -> None:
     """Broken if a task that is cancelled again and again leaves early, or is not told in the end."""
-    future: Future[int] = Future()
-    task = asyncio.create_task(outcome(future))
+    end = threading.Event()
+    task = asyncio.create_task(writer.arun(held_back(writer, end)))
     for _ in range(5):
         await asyncio.sleep(0)
         task.cancel()
     await asyncio.sleep(0.01)
     assert not task.done()
-    future.set_result(1)
+    end.set()
     result, held = await task
     assert (result, type(held)) == (1, asyncio.CancelledError)
+    assert written(store) == [1]
 
 
-async def test_a_failed_outcome_is_seen_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failed_outcome_is_seen_once(
+    writer: Writer, caplog: pytest.LogCaptureFixture
+) -> None:
     """Broken if a failure that its caller was told of is also reported as one that nobody has looked at."""
-
-    async def fail() -> None:
-        future: Future[int] = Future()
-        threading.Timer(0.01, future.set_exception, [StoreUnavailable("down")]).start()
-        await outcome(future)
-
+    told = ""
     try:
-        await fail()
+        await writer.arun(Waited(raising(StoreUnavailable("down"))))
     except StoreUnavailable as error:
         told = str(error)  # the error itself would keep alive what is looked for
     assert told == "down"
     gc.collect()
     await asyncio.sleep(0)
     assert [record.getMessage() for record in caplog.records] == []
+
+
+@ON_A_FILE
+async def test_tasks_of_one_loop_are_woken_together(
+    store: Store, writer: Writer, commits: list[int]
+) -> None:
+    """Broken if tasks pay for a commit each, or get each other's results."""
+    with busy(writer):
+        tasks = [asyncio.create_task(writer.arun(Waited(put(n)))) for n in range(100)]
+        await asyncio.sleep(0)
+    assert [result for result, _ in await asyncio.gather(*tasks)] == list(range(100))
+    assert written(store) == list(range(100))
+    assert len(commits) <= 3

@@ -76,7 +76,7 @@ def events(
 
 
 def verify(db: Database = DEFAULT, *, json: Json = False) -> None:
-    """Recompute every session from its events; exit with 1 if anything disagrees."""
+    """Recompute every session and every budget from the events; exit with 1 if anything disagrees."""
     seen = problems = 0
     reports: list[Report] = []
     with opened(db) as governor:
@@ -90,13 +90,19 @@ def verify(db: Database = DEFAULT, *, json: Json = False) -> None:
                     print_json([_report(report)])
                 elif report.problem or report.in_doubt:
                     reports.append(report)
-    if not json:
+        wrong = governor.verify_budgets()
+    problems += len(wrong)
+    if json:
+        print_json({"budgets": problem} for problem in wrong)
+    else:
         for report in reports:
             _print_report(report)
         sound = Text(
-            f"{seen - problems} of {seen} sessions verified",
+            f"{seen - problems + len(wrong)} of {seen} sessions verified",
             style="green" if not problems else "red",
         )
+        for problem in wrong:
+            show(Text(problem, style="red"))
         show(sound)
     raise typer.Exit(code=1 if problems else 0)
 
@@ -164,5 +170,8 @@ def _told(event: kinds.Event) -> Text:
             return safe(
                 f"{event.tool} {event.outcome}{failed} after {event.duration_us / 1000:.1f} ms"
             )
+        case kinds.UsageRecorded():
+            cost = "unknown" if event.cost_usd is None else f"{event.cost_usd:f} US dollars"
+            return safe(f"usage of {event.model}: {event.usage.tokens} tokens, cost {cost}")
         case kinds.SessionClosed():
             return safe(f"ended by {event.error_type}" if event.error_type else "ended well")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +31,12 @@ Database = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
 
 DEFAULT = "sqlite:///interlock.db"
+
+PREFIX = "INTERLOCK_TABLE_PREFIX"
+"""The variable that says what the names of the tables begin with."""
+
+SCHEMA = "INTERLOCK_SCHEMA"
+"""The variable that says in which schema of Postgres they are."""
 
 STYLES = {
     Verdict.ALLOW: "green",
@@ -58,7 +65,20 @@ _UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 @contextmanager
 def opened(url: str) -> Iterator[Governor]:
     """
-    Open the store at *url*, which must exist: looking does not create.
+    Open the store at *url*, which must exist, under the prefix and in the schema that the environment names.
+
+    Raises:
+        Misuse: there is none.
+    """
+    must_exist(url)
+    prefix, schema = os.environ.get(PREFIX, ""), os.environ.get(SCHEMA) or None
+    with Governor(url, table_prefix=prefix, schema=schema) as governor:
+        yield governor
+
+
+def must_exist(url: str) -> None:
+    """
+    Refuse a file that is not there: looking does not create.
 
     Raises:
         Misuse: there is none.
@@ -66,12 +86,10 @@ def opened(url: str) -> Iterator[Governor]:
     try:
         parsed = make_url(url)
     except ArgumentError:
-        parsed = None  # the governor says what is wrong with it
-    database = parsed.database if parsed and parsed.get_backend_name() == "sqlite" else None
+        return  # the store says what is wrong with it
+    database = parsed.database if parsed.get_backend_name() == "sqlite" else None
     if database and not Path(database).exists():
         raise Misuse(f"there is no store at {url}; name one with --db or INTERLOCK_DB")
-    with Governor(url) as governor:
-        yield governor
 
 
 def print_json(items: Iterable[object]) -> None:
@@ -136,3 +154,19 @@ def _value(value: object) -> str:
 def instant(at: datetime | None) -> str:
     """Return a time to the minute, in UTC; nothing for None."""
     return "" if at is None else at.strftime("%Y-%m-%d %H:%MZ")
+
+
+def moment(text: str) -> datetime:
+    """Return the time that *text* says in ISO 8601; a day is its first moment, and what names no zone is in UTC."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is no time; write it as 2026-01-31 or 2026-01-31T14:00Z"
+        ) from None
+    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+
+
+def cut(what: str) -> None:
+    """Say that not all is shown, where it does not get into a program's input."""
+    sys.stderr.write(f"interlock: {what}\n")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
-import threading
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import lru_cache, partial
 from importlib.metadata import entry_points
+from queue import Empty, SimpleQueue
 from types import MappingProxyType
 from typing import Any
 
 import anyio
-import anyio.to_thread
+import anyio.lowlevel
 import msgspec
 from msgspec.structs import replace
 from pydantic import ValidationError
@@ -19,6 +21,7 @@ from interlock._call import Call
 from interlock._plugins import fault, find_entry_point, load, valid, version_of
 from interlock._verdict import Opinion, Verdict
 from interlock.errors import PluginError, PolicyError
+from interlock.evaluators.bench import Bench, Job, Raised
 from interlock.evaluators.protocol import Evaluator
 from interlock.policy import Policy
 from interlock.policy.document import EvaluatorDocument
@@ -31,15 +34,19 @@ class _Seat(msgspec.Struct, frozen=True):
     author: str
     version: str | None
     evaluator: Evaluator
+    is_async: bool
     timeout_s: float
 
-
-class _Raised(msgspec.Struct, frozen=True):
-    kind: str
+    def opinion(self, answer: object) -> Opinion | None:
+        """Return what *answer* amounts to, in the name of who gave it."""
+        found = valid(answer, self.author)
+        if found is None:
+            return None
+        return replace(found, author=self.author, version=self.version)
 
 
 class Panel:
-    """The evaluators of one policy."""
+    """The evaluators of one policy, and the bench on which they sit."""
 
     def __init__(self, policy: Policy, own: Mapping[str, type] = MappingProxyType({})) -> None:
         """
@@ -50,75 +57,134 @@ class Panel:
             PolicyError: its configuration is wrong.
         """
         self._policy = policy
-        self._seats = {
-            id(item): _seat(item, n, own) for n, item in enumerate(policy.document.evaluators)
-        }
+        self._seats = tuple(
+            _seat(item, number, own) for number, item in enumerate(policy.document.evaluators)
+        )
+        self._bench = Bench()
+        # As bounded as the policy's own memory of names, and for its reason.
+        self._seats_for = lru_cache(maxsize=4096)(self._find_seats)
 
     def is_needed(self, call: Call) -> bool:
         """Whether any evaluator judges calls like this."""
-        return bool(self._policy.evaluators_for(call.tool.name))
+        return bool(self._seats_for(call.tool.name))
 
     async def opinions(self, call: Call) -> list[Opinion]:
         """
         Ask all that judge *call*, at the same time, each within its deadline; return what they think.
 
-        The first DENY is enough: the others are then cancelled and no longer heard.
+        The first DENY is enough, and a deadline that passes is one: the others are then cancelled, no longer heard,
+        and not waited for.
         """
-        seats = [self._seats[id(item)] for item in self._policy.evaluators_for(call.tool.name)]
-        answers: dict[int, Opinion | None] = {}
+        inbox = _Inbox()
+        questions = [
+            _Question(seat, _job(seat, call, inbox)) for seat in self._seats_for(call.tool.name)
+        ]
+        began = anyio.current_time()
+        try:
+            for question in questions:
+                self._bench.start(question.job)
+            return await _heard(questions, inbox, began)
+        finally:
+            for question in questions:
+                if not question.is_answered:
+                    self._bench.abandon(question.job)
 
-        async def hear(number: int, seat: _Seat) -> None:
-            opinion = await _ask(seat, call)
+    def close(self) -> None:
+        """Cancel whoever is still at work, and stop. Calling it again does nothing."""
+        self._bench.close()
+
+    def _find_seats(self, tool: str) -> tuple[_Seat, ...]:
+        wanted = self._policy.evaluators_for(tool)
+        pairs = zip(self._policy.document.evaluators, self._seats, strict=True)
+        return tuple(seat for item, seat in pairs if any(item is one for one in wanted))
+
+
+class _Inbox:
+    """Where answers arrive from other threads, to be awaited in the event loop that made it: asyncio's or trio's."""
+
+    def __init__(self) -> None:
+        self._answers: SimpleQueue[tuple[Job, object]] = SimpleQueue()
+        self._event = anyio.Event()
+        loop = anyio.lowlevel.current_token().native_token
+        self._soon: Any = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon  # type: ignore[attr-defined]
+
+    def put(self, job: Job, answer: object) -> None:
+        """Deliver *answer*, from any thread, and never wait."""
+        self._answers.put((job, answer))
+        with suppress(RuntimeError):  # the loop is closed, so nobody waits there any more
+            self._soon(self._wake)
+
+    def _wake(self) -> None:
+        self._event.set()
+
+    def taken(self) -> list[tuple[Job, object]]:
+        """Return what has arrived."""
+        found = []
+        with suppress(Empty):
+            while True:
+                found.append(self._answers.get_nowait())
+        return found
+
+    async def wait(self, seconds: float) -> None:
+        """Wait until something arrives, for so long at most."""
+        with anyio.move_on_after(seconds):
+            await self._event.wait()
+        self._event = anyio.Event()
+
+
+class _Question:
+    def __init__(self, seat: _Seat, job: Job) -> None:
+        self.seat = seat
+        self.job = job
+        self.is_answered = False
+
+    def silence(self) -> Opinion:
+        """Return what it means that the deadline has passed."""
+        limit = f"{self.seat.timeout_s:g} s"
+        if self.job.began:
+            return fault(self.seat.author, f"gave no answer within {limit}")
+        return fault(
+            self.seat.author, f"could not be asked within {limit}: others hold every place"
+        )
+
+
+async def _heard(questions: list[_Question], inbox: _Inbox, began: float) -> list[Opinion]:
+    heard: list[Opinion] = []
+    waiting = {question.job: question for question in questions}
+    while waiting:
+        first = min(question.seat.timeout_s for question in waiting.values())
+        await inbox.wait(began + first - anyio.current_time())
+        for job, answer in inbox.taken():
+            question = waiting.pop(job)
+            question.is_answered = True
+            opinion = _opinion(question.seat, answer)
             if opinion is not None:
-                opinion = replace(opinion, author=seat.author, version=seat.version)
-            answers[number] = opinion
-            if opinion is not None and opinion.verdict is Verdict.DENY:
-                group.cancel_scope.cancel()
-
-        async with anyio.create_task_group() as group:
-            for number, seat in enumerate(seats):
-                group.start_soon(hear, number, seat)
-        heard = [opinion for opinion in answers.values() if opinion is not None]
-        if not any(opinion.verdict is Verdict.DENY for opinion in heard):
-            # Only a DENY cancels, so whoever has not answered left without a word, and silence is no consent.
-            silent = [seat for number, seat in enumerate(seats) if number not in answers]
-            heard += [fault(seat.author, "ended without an answer") for seat in silent]
-        return heard
+                heard.append(opinion)
+                if opinion.verdict is Verdict.DENY:
+                    return heard
+        passed = anyio.current_time() - began
+        late = [q for q in waiting.values() if q.seat.timeout_s <= passed]
+        if late:
+            return heard + [question.silence() for question in late]
+    return heard
 
 
-async def _ask(seat: _Seat, call: Call) -> Opinion | None:
-    try:
-        with anyio.fail_after(seat.timeout_s):
-            answer: object = await _evaluate(seat.evaluator, call)
-    except TimeoutError:
-        return fault(seat.author, f"gave no answer within {seat.timeout_s:g} s")
-    except anyio.get_cancelled_exc_class():
-        raise
-    except BaseException as error:
-        if (
-            isinstance(error, KeyboardInterrupt)
-            and threading.current_thread() is threading.main_thread()
-        ):
-            raise  # somebody's Ctrl-C; in any other thread it is the evaluator's own
-        # It could not judge, so the call must not run.
-        return fault(seat.author, f"raised {type(error).__name__}")
-    if isinstance(answer, _Raised):
-        return fault(seat.author, f"raised {answer.kind}")
-    return valid(answer, seat.author)
+def _job(seat: _Seat, call: Call, inbox: _Inbox) -> Job:
+    ask = partial(seat.evaluator.evaluate, call)
+    return Job(ask, seat.opinion, inbox.put, is_async=seat.is_async)
 
 
-async def _evaluate(evaluator: Evaluator, call: Call) -> object:
-    if inspect.iscoroutinefunction(evaluator.evaluate):
-        return await evaluator.evaluate(call)
-    answer = await anyio.to_thread.run_sync(_answer, evaluator, call, abandon_on_cancel=True)
-    return await answer if inspect.isawaitable(answer) else answer
-
-
-def _answer(evaluator: Evaluator, call: Call) -> object:
-    try:
-        return evaluator.evaluate(call)
-    except BaseException as error:  # noqa: BLE001 - raised in a coroutine, GeneratorExit and others would mean more
-        return _Raised(type(error).__name__)
+def _opinion(seat: _Seat, answer: object) -> Opinion | None:
+    match answer:
+        case None | Opinion():
+            return answer
+        case Raised(kind="CancelledError"):
+            return fault(seat.author, "ended without an answer")
+        case Raised(kind=kind):
+            # It could not judge, so the call must not run.
+            return fault(seat.author, f"raised {kind}")
+        case _:
+            raise TypeError(type(answer).__name__)
 
 
 def _seat(item: EvaluatorDocument, number: int, own: Mapping[str, type]) -> _Seat:
@@ -141,7 +207,13 @@ def _seat(item: EvaluatorDocument, number: int, own: Mapping[str, type]) -> _Sea
         evaluator = kind(config)
     except Exception as error:
         raise _unusable(item.use, version, error) from error
-    return _Seat(f"evaluator:{item.use}", version, evaluator, item.timeout.total_seconds())
+    return _Seat(
+        author=f"evaluator:{item.use}",
+        version=version,
+        evaluator=evaluator,
+        is_async=inspect.iscoroutinefunction(evaluator.evaluate),
+        timeout_s=item.timeout.total_seconds(),
+    )
 
 
 def _unusable(name: str, version: str | None, error: Exception) -> PluginError:

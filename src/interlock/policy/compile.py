@@ -15,6 +15,7 @@ from interlock import _canonical
 from interlock._call import Call
 from interlock._verdict import Opinion, Verdict
 from interlock.errors import PolicyError
+from interlock.policy.budgets import Budgets
 from interlock.policy.conditions import Fault, Predicate
 from interlock.policy.document import (
     EvaluatorDocument,
@@ -24,11 +25,20 @@ from interlock.policy.document import (
     parse_text,
 )
 
+MAX_NAMES = 4096
+"""For so many names of tools what judges them is remembered; names may come from a model."""
+
 
 class _Rule(msgspec.Struct, frozen=True):
-    id: str
     when: Predicate | None
     opinion: Opinion
+
+
+class _Candidates(msgspec.Struct, frozen=True):
+    """What can speak of a tool: rules with a condition, in order, and what is said when none of them matches."""
+
+    rules: tuple[tuple[Predicate, Opinion], ...]
+    otherwise: Opinion
 
 
 class Policy:
@@ -40,6 +50,7 @@ class Policy:
         text: The document as JSON, keys sorted, defaults left out: what is stored, and reads as the same policy.
         digest: SHA-256 of `text`. Comments, order of keys and file layout do not change it.
         evaluators_for: A function of a tool's name: the evaluators that judge it, in the policy's order.
+        budgets: What it limits.
     """
 
     def __init__(self, document: PolicyDocument) -> None:
@@ -55,8 +66,9 @@ class Policy:
         )
         # Which rules name a tool is settled when its name is first seen, so a decision does not slow down with
         # the number of rules for other tools. Bounded, because names may come from outside.
-        self._candidates = lru_cache(maxsize=4096)(self._find_candidates)
-        self.evaluators_for = lru_cache(maxsize=4096)(self._find_evaluators)
+        self._candidates: dict[str, _Candidates] = {}
+        self.budgets = Budgets(document.budgets)
+        self.evaluators_for = lru_cache(maxsize=MAX_NAMES)(self._find_evaluators)
 
     @classmethod
     def parse(cls, text: str, *, path: str | None = None) -> Policy:
@@ -106,27 +118,35 @@ class Policy:
         A rule whose condition cannot be told stops the search with a DENY that names rule and cause: which rule
         would have spoken is not known.
         """
-        for rule in self._candidates(call.tool.name):
-            answer = True if rule.when is None else rule.when(call)
+        name = call.tool.name
+        found = self._candidates.get(name) or self._find_candidates(name)
+        for when, opinion in found.rules:
+            answer = when(call)
             if isinstance(answer, Fault):
                 return Opinion(
                     verdict=Verdict.DENY,
-                    reason=f"rule {rule.id} cannot be applied: {answer.reason}",
-                    author=rule.opinion.author,
-                    rule=rule.id,
+                    reason=f"rule {opinion.rule} cannot be applied: {answer.reason}",
+                    author=opinion.author,
+                    rule=opinion.rule,
                 )
             if answer:
-                return rule.opinion
-        return self._default
+                return opinion
+        return found.otherwise
 
-    def _find_candidates(self, tool: str) -> tuple[_Rule, ...]:
-        found = []
+    def _find_candidates(self, tool: str) -> _Candidates:
+        rules: list[tuple[Predicate, Opinion]] = []
+        otherwise = self._default
         for patterns, rule in self._rules:
             if _matches(patterns, tool):
-                found.append(rule)
                 if rule.when is None:  # it always matches: nothing after it can speak
+                    otherwise = rule.opinion
                     break
-        return tuple(found)
+                rules.append((rule.when, rule.opinion))
+        found = _Candidates(tuple(rules), otherwise)
+        if len(self._candidates) >= MAX_NAMES:  # rare: the names in use are soon found again
+            self._candidates.clear()
+        self._candidates[tool] = found
+        return found
 
     def _find_evaluators(self, tool: str) -> tuple[EvaluatorDocument, ...]:
         return tuple(item for item in self.document.evaluators if _matches(item.tools, tool))
@@ -157,7 +177,7 @@ def _compile(rule: RuleDocument, author: str) -> _Rule:
         approvers=rule.approvers,
         expires=rule.expires,
     )
-    return _Rule(rule.id, rule.when.predicate() if rule.when else None, opinion)
+    return _Rule(rule.when.predicate() if rule.when else None, opinion)
 
 
 def _matches(patterns: tuple[str, ...], name: str) -> bool:

@@ -11,16 +11,12 @@ Source: S. C. Kleene, Introduction to Metamathematics (1952), section 64.
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
     StrictBool,
@@ -32,7 +28,9 @@ from pydantic import (
     model_validator,
 )
 
+from interlock._argument import MISSING, ArgumentPath, Place
 from interlock._call import Call, Risk
+from interlock.policy.values import Strict
 
 MAX_DEPTH = 32
 """Trees deeper than this are refused when the policy is parsed: nobody can read them, and the closures nest as deep."""
@@ -49,22 +47,6 @@ Predicate: TypeAlias = Callable[[Call], Answer]
 Finite: TypeAlias = Annotated[StrictFloat, Field(allow_inf_nan=False)]
 Scalar: TypeAlias = StrictBool | StrictInt | Finite | StrictStr | None
 Sortable: TypeAlias = StrictInt | Finite | StrictStr
-
-
-class Strict(BaseModel):
-    """A part of a policy. It has no unknown key and no empty one: `when:` with nothing after it is not "always"."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    _may_be_null: ClassVar[frozenset[str]] = frozenset()
-
-    @model_validator(mode="after")
-    def _is_filled_in(self) -> Self:
-        for name, field in type(self).model_fields.items():
-            given = name in self.model_fields_set and name not in self._may_be_null
-            if given and getattr(self, name) is None:
-                raise ValueError(f"{(field.alias or name)!r} is empty; fill it in or leave it out")
-        return self
 
 
 class _Node(Strict):
@@ -111,46 +93,51 @@ class _Comparison(_Node):
 
     def test(self, subject: str) -> Callable[[Any], Answer]:
         """Return a function that compares a value, called *subject* in faults, with all that is given."""
-        tests = [(name, _OPERATORS[name], wanted) for name, wanted in self._comparisons()]
+        tests = [
+            (name.rstrip("_"), _OPERATORS[name], _exact(wanted))
+            for name, wanted in self._comparisons()
+        ]
+
+        def fault(value: Any, word: str) -> Fault:
+            return Fault(f"{subject} is a {type(value).__name__}, which {word!r} cannot compare")
 
         def holds(value: Any) -> Answer:
-            answers = []
-            for name, operator, wanted in tests:
+            met = True
+            for word, operator, wanted in tests:
                 answer = operator(value, wanted)
                 if answer is None:
-                    word = name.rstrip("_")
-                    return Fault(
-                        f"{subject} is a {type(value).__name__}, which {word!r} cannot compare"
-                    )
-                answers.append(answer)
-            return all(answers)
+                    return fault(value, word)
+                met = met and answer
+            return met
 
-        return holds
+        if len(tests) > 1:
+            return holds
+        [(only, operator, wanted)] = tests  # nearly always, and then there is nothing to add up
+
+        def is_met(value: Any) -> Answer:
+            answer = operator(value, wanted)
+            return fault(value, only) if answer is None else answer
+
+        return is_met
 
 
 class ArgumentNode(_Comparison):
     """An argument, or a part of one: `order.items.0.price`, or a list of keys where a key holds a dot."""
 
-    argument: StrictStr | tuple[StrictStr | StrictInt, ...]
+    argument: ArgumentPath
 
     def predicate(self) -> Predicate:
         """Compare what stands at the path; a path that leads nowhere is a fault."""
-        path = self.argument.split(".") if isinstance(self.argument, str) else list(self.argument)
-        subject = f"argument {'.'.join(map(str, path))!r}"
-        test = self.test(subject)
+        place = Place(self.argument)
+        subject = f"argument {place.name}"
+        nowhere = Fault(f"{subject} does not exist")
+        find, test = place.find, self.test(subject)
 
-        def holds(call: Call) -> Answer:
-            value: Any = call.arguments
-            for key in path:
-                if isinstance(value, Mapping) and key in value:
-                    value = value[key]
-                elif isinstance(value, tuple) and (index := _index(key)) < len(value):
-                    value = value[index]
-                else:
-                    return Fault(f"{subject} does not exist")
-            return test(value)
+        def is_met(call: Call) -> Answer:
+            value = find(call.arguments)
+            return nowhere if value is MISSING else test(value)
 
-        return holds
+        return is_met
 
 
 class CostNode(_Node):
@@ -189,7 +176,8 @@ class RiskNode(_Node):
         wanted = self.risk
         least = max(Risk(word) for word in (wanted.equals, wanted.at_least, "low") if word)
         most = min(Risk(word) for word in (wanted.equals, wanted.at_most, "critical") if word)
-        return lambda call: least <= call.tool.risk <= most
+        within = {risk: least <= risk <= most for risk in Risk}
+        return lambda call: within[call.tool.risk]
 
 
 class AllNode(_Node):
@@ -286,13 +274,18 @@ def _kleene(children: list[Predicate], *, decisive: bool) -> Predicate:
     return holds
 
 
-def _index(key: str | int) -> int:
-    """The place in a list that *key* names; one beyond any list when it names none."""
-    return int(key) if re.fullmatch(r"[0-9]{1,9}", str(key)) else sys.maxsize
+def _exact(wanted: Any) -> Any:
+    """What values are compared with, its numbers made exact once and not at each comparison."""
+    if isinstance(wanted, tuple):
+        return tuple(map(_exact, wanted))
+    number = _number(wanted)
+    return wanted if number is None else number
 
 
 def _number(value: object) -> Decimal | None:
     """A number as exactly what its text says; None for what is no number, and a bool is none."""
+    if type(value) is Decimal:
+        return value if value.is_finite() else None
     if isinstance(value, bool):
         return None
     if isinstance(value, (int, Decimal)):

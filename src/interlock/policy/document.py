@@ -12,16 +12,13 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     Field,
     JsonValue,
-    PlainSerializer,
     ValidationError,
-    WithJsonSchema,
     model_validator,
 )
 from ruamel.yaml import YAML
@@ -29,47 +26,15 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from interlock.errors import PolicyError
-from interlock.policy.conditions import MAX_DEPTH, NODES, Condition, Strict, depth_of
+from interlock.policy.budgets import BudgetDocument
+from interlock.policy.conditions import MAX_DEPTH, NODES, Condition, depth_of
+from interlock.policy.values import Duration, Name, Strict
 
 MAX_CHARACTERS = 4 * 1024 * 1024
 """Text longer than this is refused before it is parsed: more than anybody writes, less than fills the memory."""
 
 MAX_NODES = 1_000_000
 """Keys and values, aliases counted each time they are used, beyond which a policy is refused."""
-
-LONGEST = timedelta(days=3650)
-"""No duration is longer: added to any date of this millennium, it is still a date."""
-
-_UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-
-
-def _duration(value: object) -> timedelta:
-    found = re.fullmatch(r"([0-9]{1,9})(ms|[smhd])", value) if isinstance(value, str) else None
-    if found is not None:
-        value = timedelta(**{_UNITS[found[2]]: int(found[1])})
-    if not isinstance(value, timedelta):
-        raise ValueError("write a number and a unit: 500ms, 90s, 15m, 1h or 7d")  # noqa: TRY004 - pydantic's way
-    if not timedelta(0) < value <= LONGEST:
-        raise ValueError(
-            f"a duration is longer than nothing and no longer than {LONGEST.days} days"
-        )
-    if value % timedelta(milliseconds=1):
-        raise ValueError("a duration is a whole number of milliseconds")
-    return value
-
-
-def _written_duration(value: timedelta) -> str:
-    milliseconds = value // timedelta(milliseconds=1)
-    return f"{milliseconds}ms" if milliseconds % 1_000 else f"{milliseconds // 1_000}s"
-
-
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(_duration),
-    PlainSerializer(_written_duration, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,9}(ms|[smhd])$"}),
-]
-Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class RuleDocument(Strict):
@@ -128,12 +93,16 @@ class PolicyDocument(Strict):
     default: Literal["allow", "ask", "deny"] = "deny"
     rules: tuple[RuleDocument, ...] = ()
     evaluators: tuple[EvaluatorDocument, ...] = ()
+    budgets: tuple[BudgetDocument, ...] = ()
 
     @model_validator(mode="after")
-    def _ids_are_unique(self) -> PolicyDocument:
-        ids = [rule.id for rule in self.rules]
-        if repeated := sorted({name for name in ids if ids.count(name) > 1}):
-            raise ValueError(f"rule ids must be unique; repeated: {', '.join(repeated)}")
+    def _names_are_unique(self) -> PolicyDocument:
+        for what, names in (
+            ("rule ids", [rule.id for rule in self.rules]),
+            ("names of budgets", [budget.name for budget in self.budgets]),
+        ):
+            if repeated := sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(f"{what} must be unique; repeated: {', '.join(repeated)}")
         return self
 
 
@@ -141,6 +110,7 @@ _MODELS: tuple[type[BaseModel], ...] = (
     PolicyDocument,
     RuleDocument,
     EvaluatorDocument,
+    BudgetDocument,
     *NODES.values(),
 )
 _KEYS = sorted(

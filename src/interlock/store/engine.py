@@ -2,76 +2,92 @@
 
 from __future__ import annotations
 
-import sqlite3
-import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future
-from contextlib import nullcontext, suppress
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-from sqlalchemy.pool import QueuePool, StaticPool
+from sqlalchemy import URL, Connection, MetaData, make_url
+from sqlalchemy.exc import ArgumentError
 
-from interlock._clock import Clock
+from interlock._clock import Clock, SystemClock
 from interlock.errors import Misuse, StoreUnavailable
-from interlock.store.tables import metadata
-from interlock.store.turnstile import turnstile
+from interlock.store import calls, schema
+from interlock.store.jobs import Job
+from interlock.store.postgres import Postgres
+from interlock.store.readers import Readers
+from interlock.store.sqlite import Sqlite
+from interlock.store.statements import OPTION, Binding, binding
+from interlock.store.tables import Tables
+from interlock.store.turnstile import let_go, turnstile
 from interlock.store.writer import Writer
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-BUSY_TIMEOUT_MS = 30_000
-"""How long a writer waits for a process that does not use the lock file, such as the `sqlite3` shell."""
-
-_RETRY_MS = 5
+_open: weakref.WeakSet[Store] = weakref.WeakSet()
 
 
 class Store:
     """
-    A database of sessions, events, policies and tickets.
+    A database of sessions, events, policies, tickets, budgets and usage.
 
     Operations are functions of a SQLAlchemy `Connection`, in the modules beside this one.
-    SQLite runs in WAL mode with `synchronous=FULL`: what is committed survives the loss of power.
     """
 
-    def __init__(self, url: str, *, clock: Clock) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock: Clock | None,
+        prefix: str = "",
+        schema_name: str | None = None,
+        metadata: MetaData | None = None,
+        ensure: bool = True,
+    ) -> None:
         """
-        Open the database at *url*, creating file and tables on first use.
+        Open the database at *url*. SQLite's file and tables are made, and brought up to date, when they are not there.
 
         Args:
-            url: `sqlite:///relative.db`, `sqlite:////absolute.db`, or `sqlite://` for one in memory.
-            clock: Where operations read the time.
+            url: `sqlite:///relative.db`, `sqlite:////absolute.db`, `sqlite://` for one in memory, or
+                `postgresql://user:password@host/database`.
+            clock: Where operations read the time; None means the database's own: this machine's for SQLite, the
+                server's for Postgres.
+            prefix: Put before the name of each table.
+            schema_name: The schema of Postgres that holds the tables.
+            metadata: Where the tables are defined, so that a host's migrations see them, which then make them.
+            ensure: Whether to see to it that the tables are there; who upgrades them does so later.
 
         Raises:
-            Misuse: *url* is not one of those.
-            StoreUnavailable: the file cannot be opened or written.
+            Misuse: *url* is none of those, or its driver is not installed; SQLite is given a schema.
+            StoreUnavailable: the database cannot be opened, or its tables are not those of this version.
         """
-        self.url = _parse(url)
-        self._in_memory = self.url.database in {None, "", ":memory:"}
-        options: dict[str, object] = {"interlock_clock": clock}
-        self._writing = _engine(
-            self.url,
-            ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"),
-            single=self._in_memory,
-            options=options,
+        parsed = _parse(url)
+        if schema_name is not None and parsed.get_backend_name() == "sqlite":
+            raise Misuse(
+                "SQLite has no schemas; keep stores apart by prefix, or in files of their own"
+            )
+        self.url = parsed
+        self.hosted = metadata is not None
+        self.tables = Tables(metadata, prefix=prefix, schema=schema_name)
+        self.database: Sqlite | Postgres = (
+            Sqlite(parsed) if parsed.get_backend_name() == "sqlite" else Postgres(parsed)
         )
-        self._reading = (
-            self._writing
-            if self._in_memory
-            else _engine(self.url, ("query_only=ON",), single=False, options=options)
-        )
-        self._writer = Writer(
-            self._writing,
-            begin="BEGIN IMMEDIATE",
-            turnstile=nullcontext() if self._in_memory else turnstile(Path(str(self.url.database))),
-            translate=self._unavailable,
-        )
-        if not self.read(_is_complete):
-            self.write(metadata.create_all)
+        if clock is None and isinstance(self.database, Sqlite):
+            clock = SystemClock()
+        self._binding = Binding(self.tables, clock=clock)
+        self._turnstile = self._new_turnstile()
+        self._readers = Readers()
+        self._lost: str | None = None
+        self._paused = self._is_quiet = False
+        self._writer = self._new_writer()
+        if ensure:
+            self._ensure()
+        _open.add(self)
 
     def write(
         self,
@@ -86,17 +102,30 @@ class Store:
         Raises:
             StoreUnavailable: nothing was written.
         """
-        return self._writer.run(partial(_call, operation, args, kwargs))
+        return self._writer.run(Job(partial(_call, operation, args, kwargs)))
 
-    def submit(
+    async def awrite(
         self,
         operation: Callable[Concatenate[Connection, _P], _T],
         /,
         *args: _P.args,
         **kwargs: _P.kwargs,
-    ) -> Future[_T]:
-        """Queue *operation* and return the future of its durable result; the database is not waited for."""
-        return self._writer.submit(partial(_call, operation, args, kwargs))
+    ) -> tuple[_T, BaseException | None]:
+        """Do as `write` does, awaiting; see `Writer.arun` for what is returned beside the result."""
+        return await self._writer.arun(Job(partial(_call, operation, args, kwargs)))
+
+    def post(self, entry: calls.Entry) -> Any:
+        """
+        Enter *entry* in the books, together with those of whoever else waits, and return what came of it.
+
+        Raises:
+            StoreUnavailable: nothing was written.
+        """
+        return self._writer.run(Job(None, entry))
+
+    async def apost(self, entry: calls.Entry) -> tuple[Any, BaseException | None]:
+        """Do as `post` does, awaiting; see `Writer.arun` for what is returned beside the result."""
+        return await self._writer.arun(Job(None, entry))
 
     def read(
         self,
@@ -111,30 +140,145 @@ class Store:
         Raises:
             StoreUnavailable: the database did not answer, or *operation* tried to write.
         """
-        if self._in_memory:  # its only connection is the writer's
-            return self._writer.run(partial(_look, operation, args, kwargs))
+        if self._lost is not None:
+            raise StoreUnavailable(f"{self._lost}; nothing was read")
+        if self.database.in_memory:  # its only connection is the writer's
+            return self._writer.run(Job(partial(_look, operation, args, kwargs)))
         try:
-            with self._reading.connect() as connection, connection.begin():
-                connection.exec_driver_sql("BEGIN")
-                return operation(connection, *args, **kwargs)
-        except SQLAlchemyError as error:
-            raise self._unavailable(error) from error
+            with (
+                self._readers,
+                self.database.reading.connect() as connection,
+                connection.begin(),
+            ):
+                self.database.begin_reading(connection)
+                return operation(self.bind(connection), *args, **kwargs)
+        except Exception as error:
+            if not self.database.is_error(error):
+                raise
+            raise self.unavailable(error) from error
+
+    def bind(self, connection: Connection) -> Connection:
+        """
+        Let operations on *connection*, one of the host's own, work with this store's tables and clock.
+
+        Raises:
+            Misuse: it is the connection with which another store writes.
+        """
+        bound = binding(connection)
+        if bound.link is not None:
+            if bound.tables is not self.tables:
+                raise Misuse("an operation on one store cannot be joined by one on another store")
+            return connection
+        return connection.execution_options(**{OPTION: self._binding})
 
     def close(self) -> None:
         """Commit what waits and let go of the database. Calling it again does nothing."""
         self._writer.close()
-        self._reading.dispose()
+        self.database.writing.dispose()
+        self.database.reading.dispose()
 
-    def _unavailable(self, error: Exception) -> StoreUnavailable:
-        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+    def unavailable(self, error: BaseException) -> StoreUnavailable:
+        """Return the error that callers see instead of *error*."""
+        reason = str(getattr(error, "orig", None) or error).strip().splitlines() or [
+            type(error).__name__
+        ]
         return StoreUnavailable(
-            f"the store {self.url.render_as_string()} cannot be used: {reason}. Nothing was written. "
-            "Check that its directory exists, is writable and has space, and that nothing else holds its lock."
+            f"the store {self.url.render_as_string()} cannot be used: {reason[0]}. Nothing was written. "
+            + self.database.advice
         )
 
+    def _ensure(self) -> None:
+        try:
+            schema.ensure(self)
+        except BaseException:
+            self.close()
+            raise
 
-def _is_complete(connection: Connection) -> bool:
-    return set(metadata.tables) <= set(inspect(connection).get_table_names())
+    def _new_writer(self) -> Writer:
+        return Writer(
+            self.database,
+            connect=lambda: self.database.link(self._binding),
+            post=calls.post,
+            turnstile=self._turnstile,
+            translate=self.unavailable,
+            closed=self._lost or "the store is closed",
+        )
+
+    def _new_turnstile(self) -> AbstractContextManager[object]:
+        if isinstance(self.database, Sqlite) and not self.database.in_memory:
+            return turnstile(Path(str(self.url.database)))
+        return nullcontext()
+
+    def _before_fork(self) -> None:
+        # A child that merely has a connection to an SQLite file open, unused, believes to hold the parent's locks:
+        # https://www.sqlite.org/howtocorrupt.html, section 2.6. So nothing is open while the process forks.
+        nobody_reads = self._readers.hold(_FORK_WAIT_S)
+        self._paused = self._writer.pause(_FORK_WAIT_S, keep=self.database.in_memory)
+        self._is_quiet = nobody_reads and self._paused
+        if self._is_quiet and not self.database.in_memory:
+            self.database.writing.dispose()
+            self.database.reading.dispose()
+
+    def _after_fork_in_parent(self) -> None:
+        self._readers.release()
+        if self._paused:
+            self._writer.resume()
+
+    def _after_fork_in_child(self) -> None:
+        was_closed = self._writer.is_closed
+        if not self._is_quiet:
+            # Closing what the parent still uses would be felt there.
+            _inherited.extend(
+                (self._writer, self.database.writing.pool, self.database.reading.pool)
+            )
+            self.database.writing.dispose(close=False)
+            self.database.reading.dispose(close=False)
+            self._lost = (
+                "the process was forked while the store was in use; open it anew in the child"
+            )
+        elif self.database.in_memory:
+            self._lost = "a store in memory stays with the process that opened it"
+        let_go(self._turnstile)
+        self._turnstile = self._new_turnstile()
+        self._readers = Readers()
+        self._writer = self._new_writer()
+        if was_closed or self._lost is not None:
+            self._writer.close()
+
+
+_FORK_WAIT_S = 10.0
+"""How long a fork waits for those who use a store; where they use it longer, the child cannot."""
+
+_forking = threading.Lock()
+_held: list[Store] = []
+_inherited: list[object] = []
+
+
+def _before_fork() -> None:
+    _forking.acquire()
+    for store in list(_open):
+        _held.append(store)
+        store._before_fork()  # noqa: SLF001 - of this very module
+
+
+def _after_fork_in_parent() -> None:
+    while _held:
+        _held.pop()._after_fork_in_parent()  # noqa: SLF001
+    _forking.release()
+
+
+def _after_fork_in_child() -> None:
+    while _held:
+        _held.pop()._after_fork_in_child()  # noqa: SLF001
+    _forking.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )
 
 
 def _call(
@@ -160,62 +304,11 @@ def _look(
 
 
 def _parse(url: str) -> URL:
+    hint = "write for example sqlite:///interlock.db or postgresql://user@host/database"
     try:
         parsed = make_url(url)
     except ArgumentError:
-        raise Misuse(
-            f"{url!r} is not a database URL; write for example sqlite:///interlock.db"
-        ) from None
-    if parsed.get_backend_name() != "sqlite":
-        raise Misuse(
-            f"no store for {parsed.get_backend_name()!r}; write for example sqlite:///interlock.db"
-        )
-    return parsed.set(drivername="sqlite+pysqlite")
-
-
-def _engine(
-    url: URL, pragmas: Iterable[str], *, single: bool, options: dict[str, object]
-) -> Engine:
-    engine = create_engine(
-        url,
-        poolclass=StaticPool if single else QueuePool,
-        connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000},
-        execution_options=options,
-    )
-
-    @event.listens_for(engine, "connect")
-    def configure(connection: Any, _: object) -> None:
-        # The driver's own BEGIN comes late and is deferred; ours says which lock it takes, and when.
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        for pragma in pragmas:
-            _patiently(cursor.execute, f"PRAGMA {pragma}")
-        cursor.close()
-
-    @event.listens_for(engine, "invalidate")
-    def let_go(connection: Any, _record: object, _error: object) -> None:
-        # SQLAlchemy closes a connection that was interrupted, but SQLite keeps it, and its lock, for as long as a
-        # traceback holds a cursor. In an interactive session that is until the next error.
-        with suppress(sqlite3.Error):
-            connection.rollback()
-
-    return engine
-
-
-def _patiently(execute: Callable[[str], object], statement: str) -> None:
-    """
-    Execute *statement*, trying again as long as others hold the file.
-
-    SQLite does not wait by itself where a file's journal mode is changed, which is once in its life.
-    Source: https://www.sqlite.org/c3ref/busy_handler.html, on when the handler is not invoked.
-    """
-    for _ in range(BUSY_TIMEOUT_MS // _RETRY_MS):
-        try:
-            execute(statement)
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-                raise
-            time.sleep(_RETRY_MS / 1000)
-        else:
-            return
-    execute(statement)
+        raise Misuse(f"{url!r} is not a database URL; {hint}") from None
+    if parsed.get_backend_name() not in {"sqlite", "postgresql"}:
+        raise Misuse(f"no store for {parsed.get_backend_name()!r}; {hint}")
+    return parsed

@@ -2,109 +2,154 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-import msgspec
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, select, update
 
 from interlock import events
 from interlock._clock import new_id
 from interlock._state import SessionStatus
 from interlock.errors import Conflict
-from interlock.store import tables
+from interlock.store.statements import Prepared, insertion, read, tables_of, value
+from interlock.store.tables import to_microseconds
 
 PAGE = 1_000
 """Events read at once: a few hundred kilobytes, so that the longest history fits in little memory."""
 
-# Statements of the hot path are built once: building one costs more than running it.
-_LOCK = (
-    select(tables.sessions.c.status, tables.sessions.c.head, tables.sessions.c.head_hash)
-    .where(tables.sessions.c.id == bindparam("session"))
-    .with_for_update()
+_HEAD = Prepared(
+    lambda tables: (
+        select(tables.sessions.c.status, tables.sessions.c.head, tables.sessions.c.head_hash)
+        .where(tables.sessions.c.id == value(tables.sessions.c.id))
+        .with_for_update()
+    )
 )
-_INSERT = insert(tables.events)
-_ADVANCE = (
-    update(tables.sessions)
-    .where(tables.sessions.c.id == bindparam("session"))
-    .values(head=bindparam("seq"), head_hash=bindparam("hash"))
+_INSERT = Prepared(lambda tables: insertion(tables.events))
+_ADVANCE = Prepared(
+    lambda tables: (
+        update(tables.sessions)
+        .where(tables.sessions.c.id == value(tables.sessions.c.id, "session"))
+        .values(
+            head=value(tables.sessions.c.head, "seq"),
+            head_hash=value(tables.sessions.c.head_hash, "hash"),
+        )
+    )
 )
 
 
-class Head(msgspec.Struct, frozen=True, kw_only=True):
-    """The end of a session's chain, and whether the session admits calls."""
+class Chain:
+    """
+    The end of a session's chain in one transaction, and what is to be appended to it.
 
-    session_id: str
-    status: SessionStatus
-    seq: int
-    hash: str
+    Attributes:
+        session_id: The session.
+        status: Whether it admits calls.
+        seq, hash: The last event's number and hash; those of what is appended, once something is.
+    """
+
+    __slots__ = ("_rows", "hash", "seq", "session_id", "status")
+
+    def __init__(self, session_id: str, status: SessionStatus, seq: int, hash: str) -> None:  # noqa: A002
+        self.session_id = session_id
+        self.status = status
+        self.seq = seq
+        self.hash = hash
+        self._rows: list[dict[str, object]] = []
+
+    def append(
+        self, event: events.Event, *, at: datetime, trace: events.TraceIds | None = None
+    ) -> events.Recorded:
+        """
+        Number, chain and return *event*; `write` writes it.
+
+        Args:
+            event: What happened.
+            at: The one instant of the transaction, so that what it writes elsewhere agrees with its events.
+            trace: The span that shows it.
+        """
+        recorded = events.link(
+            event,
+            id=new_id(),
+            session_id=self.session_id,
+            seq=self.seq + 1,
+            at=at,
+            trace=trace,
+            previous_hash=self.hash,
+        )
+        self.seq, self.hash = recorded.seq, recorded.hash
+        self._rows.append(_row(recorded))
+        return recorded
+
+    def taken(self) -> list[dict[str, object]]:
+        """Return the rows to be written, once."""
+        rows, self._rows = self._rows, []
+        return rows
 
 
-def lock(connection: Connection, session_id: str) -> Head:
+def lock(connection: Connection, session_id: str) -> Chain:
     """
     Return the end of a session's chain, its row locked until the transaction ends.
 
     Raises:
         Conflict: there is no such session.
     """
-    row = connection.execute(_LOCK, {"session": session_id}).one_or_none()
-    if row is None:
-        raise Conflict(
-            f"there is no session {session_id}; `interlock sessions` lists those that are"
-        )
-    return Head(
-        session_id=session_id, status=SessionStatus(row.status), seq=row.head, hash=row.head_hash
-    )
+    chain = chains([session_id], read(connection, ask_heads([session_id]))[0])[session_id]
+    if chain is None:
+        raise unknown(session_id)
+    return chain
+
+
+def ask_heads(session_ids: Iterable[str]) -> tuple[Prepared, list[dict[str, object]]]:
+    """Return the request that locks sessions, in a fixed order, and of which `chains` needs the rows."""
+    return _HEAD, [{"id": session_id} for session_id in sorted(session_ids)]
+
+
+def chains(session_ids: Iterable[str], rows: list[list[Any]]) -> dict[str, Chain | None]:
+    """Return the end of each session's chain, None where there is no such session, given what came of `ask_heads`."""
+    return {
+        session_id: Chain(session_id, SessionStatus(found[0][0]), found[0][1], found[0][2])
+        if found
+        else None
+        for session_id, found in zip(sorted(session_ids), rows, strict=True)
+    }
+
+
+def write(connection: Connection, changed: Iterable[Chain | None]) -> None:
+    """Write what has been appended to the chains in *changed* since it was last written."""
+    rows: list[dict[str, object]] = []
+    heads: list[dict[str, object]] = []
+    for chain in changed:
+        if chain is not None and (new := chain.taken()):
+            rows += new
+            heads.append({"session": chain.session_id, "seq": chain.seq, "hash": chain.hash})
+    _INSERT.run(connection, rows)
+    _ADVANCE.run(connection, heads)
 
 
 def append(
-    connection: Connection,
-    head: Head,
-    new: Sequence[events.Event],
-    *,
-    at: datetime,
-    trace: events.TraceIds | None = None,
+    connection: Connection, chain: Chain, new: Sequence[events.Event], *, at: datetime
 ) -> list[events.Recorded]:
-    """
-    Append *new* to a session's history, in this order, numbered and chained; return them in their places.
-
-    Args:
-        connection: The transaction in which *head* was locked.
-        head: The end of the chain; it is used up.
-        new: What happened.
-        at: The one instant of the transaction, so that what it writes elsewhere agrees with its events.
-        trace: The span that shows it.
-    """
-    seq, previous_hash = head.seq, head.hash
-    recorded: list[events.Recorded] = []
-    for event in new:
-        seq += 1
-        recorded.append(
-            events.link(
-                event,
-                id=new_id(),
-                session_id=head.session_id,
-                seq=seq,
-                at=at,
-                trace=trace,
-                previous_hash=previous_hash,
-            )
-        )
-        previous_hash = recorded[-1].hash
-    connection.execute(_INSERT, [_row(item) for item in recorded])
-    connection.execute(_ADVANCE, {"session": head.session_id, "seq": seq, "hash": previous_hash})
+    """Append *new* to a session's history, in this order, and write it; return the events in their places."""
+    recorded = [chain.append(event, at=at) for event in new]
+    write(connection, [chain])
     return recorded
+
+
+def unknown(session_id: str) -> Conflict:
+    """Return the error that says that there is no such session."""
+    return Conflict(f"there is no session {session_id}; `interlock sessions` lists those that are")
 
 
 def history(
     connection: Connection, session_id: str, *, after: int = 0, limit: int = PAGE
 ) -> list[events.Recorded]:
     """Return up to *limit* events of the session that follow event number *after*, in order."""
+    table = tables_of(connection).events
     rows = connection.execute(
-        select(tables.events)
-        .where(tables.events.c.session_id == session_id, tables.events.c.seq > after)
-        .order_by(tables.events.c.seq)
+        select(table)
+        .where(table.c.session_id == session_id, table.c.seq > after)
+        .order_by(table.c.seq)
         .limit(limit)
     )
     return [from_row(row) for row in rows]
@@ -142,7 +187,7 @@ def _row(recorded: events.Recorded) -> dict[str, object]:
         "session_id": recorded.session_id,
         "seq": recorded.seq,
         "id": recorded.id,
-        "at": recorded.at,
+        "at": to_microseconds(recorded.at),
         "kind": recorded.kind,
         "version": recorded.version,
         "body": recorded.body,

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select
 
 from interlock.errors import Conflict
-from interlock.store import tables
-from interlock.store.time import now
+from interlock.store.statements import Unless, now, tables_of
+from interlock.store.tables import to_microseconds
+
+_KEEP = Unless(lambda tables: tables.policies)
 
 
 def keep(connection: Connection, digest: str, *, name: str, document: str) -> None:
     """Store the policy with this *digest*, unless it is stored already."""
-    known = connection.execute(
-        select(tables.policies.c.digest).where(tables.policies.c.digest == digest)
-    ).one_or_none()
-    if known is None:
-        connection.execute(
-            insert(tables.policies).values(
-                digest=digest, name=name, document=document, stored_at=now(connection)
-            )
-        )
+    at = to_microseconds(now(connection))
+    row = {"digest": digest, "name": name, "document": document, "stored_at": at}
+    _KEEP.run(connection, [row])
 
 
 def document(connection: Connection, digest: str) -> str:
@@ -29,8 +25,9 @@ def document(connection: Connection, digest: str) -> str:
     Raises:
         Conflict: it was never stored here.
     """
+    table = tables_of(connection).policies
     found = connection.execute(
-        select(tables.policies.c.document).where(tables.policies.c.digest == digest)
+        select(table.c.document).where(table.c.digest == digest)
     ).scalar_one_or_none()
     if found is None:
         raise Conflict(f"no policy with digest {digest} decided anything in this store")

@@ -13,9 +13,8 @@ from interlock._call import Identity
 from interlock._clock import new_id
 from interlock._state import SessionStatus
 from interlock.errors import Conflict
-from interlock.store import tables
-from interlock.store.events import append, lock
-from interlock.store.time import now
+from interlock.store.events import Chain, append, lock, unknown
+from interlock.store.statements import now, tables_of
 
 
 class SessionRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,9 +46,10 @@ def open_session(
     connection: Connection, name: str, identity: Identity, *, policy: str | None
 ) -> events.Recorded:
     """Open a session and return its first event; *policy* is the digest of a stored policy, or None."""
+    table = tables_of(connection).sessions
     session_id, at = new_id(), now(connection)
     connection.execute(
-        insert(tables.sessions).values(
+        insert(table).values(
             id=session_id,
             name=name,
             **msgspec.structs.asdict(identity),
@@ -61,7 +61,8 @@ def open_session(
         )
     )
     opened = events.SessionOpened(name=name, **msgspec.structs.asdict(identity), policy=policy)
-    return append(connection, lock(connection, session_id), [opened], at=at)[0]
+    chain = Chain(session_id, SessionStatus.OPEN, 0, events.GENESIS)
+    return append(connection, chain, [opened], at=at)[0]
 
 
 def close_session(
@@ -73,13 +74,12 @@ def close_session(
     Raises:
         Conflict: there is no such session, or it is closed.
     """
+    table = tables_of(connection).sessions
     status = SessionStatus.ABORTED if error_type else SessionStatus.COMPLETED
     at = now(connection)
     closed = connection.execute(
-        update(tables.sessions)
-        .where(
-            tables.sessions.c.id == session_id, tables.sessions.c.status == SessionStatus.OPEN.value
-        )
+        update(table)
+        .where(table.c.id == session_id, table.c.status == SessionStatus.OPEN.value)
         .values(status=status.value, closed_at=at)
     )
     if closed.rowcount != 1:
@@ -95,13 +95,10 @@ def get(connection: Connection, session_id: str) -> SessionRow:
     Raises:
         Conflict: there is none with this id.
     """
-    row = connection.execute(
-        select(tables.sessions).where(tables.sessions.c.id == session_id)
-    ).one_or_none()
+    table = tables_of(connection).sessions
+    row = connection.execute(select(table).where(table.c.id == session_id)).one_or_none()
     if row is None:
-        raise Conflict(
-            f"there is no session {session_id}; `interlock sessions` lists those that are"
-        )
+        raise unknown(session_id)
     return _from_row(row)
 
 
@@ -109,15 +106,17 @@ def newest(
     connection: Connection, *, before: str | None = None, limit: int = 50
 ) -> list[SessionRow]:
     """Return up to *limit* sessions, newest first, older than the session whose id is *before*."""
-    query = select(tables.sessions).order_by(tables.sessions.c.id.desc()).limit(limit)
+    table = tables_of(connection).sessions
+    query = select(table).order_by(table.c.id.desc()).limit(limit)
     if before is not None:
-        query = query.where(tables.sessions.c.id < before)
+        query = query.where(table.c.id < before)
     return [_from_row(row) for row in connection.execute(query)]
 
 
 def count(connection: Connection) -> int:
     """Return how many sessions there are."""
-    return connection.execute(select(func.count()).select_from(tables.sessions)).scalar_one()
+    table = tables_of(connection).sessions
+    return connection.execute(select(func.count()).select_from(table)).scalar_one()
 
 
 def _from_row(row: Row[Any]) -> SessionRow:

@@ -1,11 +1,13 @@
-"""The tables: one definition each, for every database."""
+"""The tables: one definition each, for every database, under a prefix and a schema that the host may choose."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
 
 from sqlalchemy import (
     BigInteger,
+    CheckConstraint,
     Column,
     Dialect,
     ForeignKey,
@@ -16,11 +18,36 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
-    UniqueConstraint,
+    text,
 )
+
+from interlock.errors import Misuse
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+
+_ID = String(36)
+_HASH = String(64)
+
+_OURS = "interlock"
+"""The mark in `Table.info` by which our tables are known among a host's."""
+
+
+def to_microseconds(value: datetime) -> int:
+    """
+    Return an aware time as whole microseconds since 1970 in UTC.
+
+    Raises:
+        ValueError: it has no time zone: whose midnight it means is anybody's guess.
+    """
+    if value.tzinfo is None:
+        raise ValueError("a time without a time zone cannot be stored")
+    return (value - _EPOCH) // _MICROSECOND
+
+
+def from_microseconds(value: int) -> datetime:
+    """Return the aware UTC time that is *value* microseconds after 1970."""
+    return _EPOCH + value * _MICROSECOND
 
 
 class UtcMicroseconds(TypeDecorator[datetime]):
@@ -30,97 +57,209 @@ class UtcMicroseconds(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002
-        """Refuse a naive time: whose midnight it means is anybody's guess."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("a time without a time zone cannot be stored")
-        return (value - _EPOCH) // _MICROSECOND
+        """Refuse a time without a time zone."""
+        return None if value is None else to_microseconds(value)
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         """Return the time, aware and in UTC."""
-        return None if value is None else _EPOCH + value * _MICROSECOND
+        return None if value is None else from_microseconds(value)
 
 
-metadata = MetaData()
+def render_item(kind: str, item: object, _: object) -> str | Literal[False]:
+    """Have Alembic write our times as the integers that they are: for `render_item` of `context.configure`."""
+    return "sa.BigInteger()" if kind == "type" and isinstance(item, UtcMicroseconds) else False
 
-_ID = String(36)
-_HASH = String(64)
 
-policies = Table(
-    "policies",
-    metadata,
-    Column("digest", _HASH, primary_key=True),
-    Column("name", Text, nullable=False),
-    Column("document", Text, nullable=False, comment="canonical JSON"),
-    Column("stored_at", UtcMicroseconds, nullable=False),
-)
+class Tables:
+    """
+    The tables of one store.
 
-sessions = Table(
-    "sessions",
-    metadata,
-    Column("id", _ID, primary_key=True),
-    Column("name", Text, nullable=False),
-    Column("agent", Text, nullable=False),
-    Column("user", Text),
-    Column("team", Text),
-    Column("org", Text),
-    Column("status", String(16), nullable=False),
-    Column("policy", _HASH, ForeignKey("policies.digest")),
-    Column("head", BigInteger, nullable=False, comment="seq of the last event"),
-    Column("head_hash", _HASH, nullable=False),
-    Column("opened_at", UtcMicroseconds, nullable=False),
-    Column("closed_at", UtcMicroseconds),
-)
+    Two stores in one database differ by prefix or schema; a host's own `MetaData` may hold them, so that its
+    migrations see them.
+    """
 
-events = Table(
-    "events",
-    metadata,
-    Column("session_id", _ID, ForeignKey("sessions.id"), primary_key=True),
-    Column("seq", BigInteger, primary_key=True, autoincrement=False),
-    Column("id", _ID, nullable=False),
-    Column("at", UtcMicroseconds, nullable=False),
-    Column("kind", String(32), nullable=False),
-    Column("version", SmallInteger, nullable=False),
-    Column("body", Text, nullable=False, comment="canonical JSON"),
-    Column("trace_id", String(32)),
-    Column("span_id", String(16)),
-    Column("trace_flags", SmallInteger),
-    Column("previous_hash", _HASH, nullable=False),
-    Column("hash", _HASH, nullable=False),
-    UniqueConstraint("id"),
-    Index("ix_events_trace_id", "trace_id"),
-    sqlite_with_rowid=False,
-)
+    def __init__(
+        self, metadata: MetaData | None = None, *, prefix: str = "", schema: str | None = None
+    ) -> None:
+        """
+        Define the tables in *metadata*, a new one by default.
 
-intents = Table(
-    "intents",
-    metadata,
-    Column("call_id", _ID, primary_key=True),
-    Column("session_id", _ID, ForeignKey("sessions.id"), nullable=False, index=True),
-    Column("tool", Text, nullable=False),
-    Column("admitted_at", UtcMicroseconds, nullable=False),
-    comment="calls admitted and not yet finished; in doubt once their process is gone",
-)
+        Args:
+            metadata: Where they are defined, unless they are already; its naming convention applies.
+            prefix: Put before the name of each table and index.
+            schema: The database's schema; None means that of *metadata*, else the connection's default.
 
-tickets = Table(
-    "tickets",
-    metadata,
-    Column("id", _ID, primary_key=True),
-    Column("session_id", _ID, ForeignKey("sessions.id"), nullable=False),
-    Column("call_id", _ID, nullable=False),
-    Column("tool", Text, nullable=False),
-    Column("digest", _HASH, nullable=False),
-    Column("arguments", Text, nullable=False, comment="canonical JSON, secrets masked"),
-    Column("reason", Text, nullable=False),
-    Column("approvers", Text, nullable=False, comment="JSON list"),
-    Column("requested_by", Text, nullable=False, comment="JSON list"),
-    Column("state", String(16), nullable=False),
-    Column("opened_at", UtcMicroseconds, nullable=False),
-    Column("expires_at", UtcMicroseconds, nullable=False),
-    Column("decided_by", Text),
-    Column("decided_at", UtcMicroseconds),
-    Column("comment", Text),
-    Index("ix_tickets_session_digest", "session_id", "digest", "id"),
-    Index("ix_tickets_state", "state", "id"),
-)
+        Raises:
+            Misuse: *metadata* has a table of one of these names that is not ours.
+        """
+        self.metadata = MetaData() if metadata is None else metadata
+        self.prefix = prefix
+        self.schema = self.metadata.schema if schema is None else schema
+        self.policies: Table = self._table(
+            "policies",
+            Column("digest", _HASH, primary_key=True),
+            Column("name", Text, nullable=False),
+            Column("document", Text, nullable=False, comment="canonical JSON"),
+            Column("stored_at", UtcMicroseconds, nullable=False),
+        )
+        self.sessions: Table = self._table(
+            "sessions",
+            Column("id", _ID, primary_key=True),
+            Column("name", Text, nullable=False),
+            Column("agent", Text, nullable=False),
+            Column("user", Text),
+            Column("team", Text),
+            Column("org", Text),
+            Column("status", String(16), nullable=False),
+            Column("policy", _HASH, self._key("policies.digest")),
+            Column("head", BigInteger, nullable=False, comment="seq of the last event"),
+            Column("head_hash", _HASH, nullable=False),
+            Column("opened_at", UtcMicroseconds, nullable=False),
+            Column("closed_at", UtcMicroseconds),
+        )
+        self.events: Table = self._table(
+            "events",
+            Column("session_id", _ID, self._key("sessions.id"), primary_key=True),
+            Column("seq", BigInteger, primary_key=True, autoincrement=False),
+            Column("id", _ID, nullable=False),
+            Column("at", UtcMicroseconds, nullable=False),
+            Column("kind", String(32), nullable=False),
+            Column("version", SmallInteger, nullable=False),
+            Column("body", Text, nullable=False, comment="canonical JSON"),
+            Column("trace_id", String(32)),
+            Column("span_id", String(16)),
+            Column("trace_flags", SmallInteger),
+            Column("previous_hash", _HASH, nullable=False),
+            Column("hash", _HASH, nullable=False),
+            # Every index costs a page of each commit, so there is none that only a rare question needs.
+            Index(
+                f"ix_{prefix}events_trace_id",
+                "trace_id",
+                sqlite_where=text("trace_id IS NOT NULL"),
+                postgresql_where=text("trace_id IS NOT NULL"),
+            ),
+        )
+        self.intents: Table = self._table(
+            "intents",
+            Column("session_id", _ID, self._key("sessions.id"), primary_key=True),
+            Column("call_id", _ID, primary_key=True),
+            Column("tool", Text, nullable=False),
+            Column("admitted_at", UtcMicroseconds, nullable=False),
+            Column(
+                "reserved", Text, comment="JSON list: what the call holds of which budget window"
+            ),
+            sqlite_with_rowid=False,
+            comment="calls admitted and not yet finished; in doubt once their process is gone",
+        )
+        self.tickets: Table = self._table(
+            "tickets",
+            Column("id", _ID, primary_key=True),
+            Column("session_id", _ID, self._key("sessions.id"), nullable=False),
+            Column("call_id", _ID, nullable=False),
+            Column("tool", Text, nullable=False),
+            Column("digest", _HASH, nullable=False),
+            Column("arguments", Text, nullable=False, comment="canonical JSON, secrets masked"),
+            Column("reason", Text, nullable=False),
+            Column("approvers", Text, nullable=False, comment="JSON list"),
+            Column("requested_by", Text, nullable=False, comment="JSON list"),
+            Column("state", String(16), nullable=False),
+            Column("opened_at", UtcMicroseconds, nullable=False),
+            Column("expires_at", UtcMicroseconds, nullable=False),
+            Column("decided_by", Text),
+            Column("decided_at", UtcMicroseconds),
+            Column("comment", Text),
+            Index(f"ix_{prefix}tickets_session_digest", "session_id", "digest", "id"),
+            Index(f"ix_{prefix}tickets_state", "state", "id"),
+        )
+        self.windows: Table = self._table(
+            "budget_windows",
+            Column("budget", Text, primary_key=True),
+            Column("scope", Text, primary_key=True, comment="JSON list: whose share it is"),
+            Column("starts_at", UtcMicroseconds, primary_key=True),
+            Column("ends_at", UtcMicroseconds, comment="null: never"),
+            *(
+                Column(f"{amount}_{part}", BigInteger, nullable=part == "limit")
+                for amount in AMOUNTS
+                for part in ("limit", "reserved", "spent")
+            ),
+            *(
+                CheckConstraint(f"{amount}_{part} >= 0", name=f"{prefix}budget_{amount}_{part}")
+                for amount in AMOUNTS
+                for part in ("reserved", "spent")
+            ),
+            sqlite_with_rowid=False,
+            comment="what is reserved and spent of a budget, by whom, in which window; money in nano-dollars",
+        )
+        self.usage: Table = self._table(
+            "usage",
+            Column("id", _ID, primary_key=True),
+            Column("at", UtcMicroseconds, nullable=False),
+            Column("session_id", _ID, self._key("sessions.id")),
+            Column("call_id", _ID),
+            Column("agent", Text),
+            Column("user", Text),
+            Column("team", Text),
+            Column("org", Text),
+            Column("provider", Text),
+            Column("model", Text, nullable=False),
+            Column("input_tokens", BigInteger),
+            Column("output_tokens", BigInteger),
+            Column("cache_read_tokens", BigInteger),
+            Column("cache_write_tokens", BigInteger),
+            Column("reasoning_tokens", BigInteger),
+            Column(
+                "cost_nano", BigInteger, comment="nano-dollars; null: not known, which is not zero"
+            ),
+            Column("priced_by", Text),
+            Column("charged", Text, comment="JSON list: what which budget windows were charged"),
+            *(
+                Index(
+                    f"ix_{prefix}usage_{column}",
+                    column,
+                    "at",
+                    sqlite_where=text(f'"{column}" IS NOT NULL'),
+                    postgresql_where=text(f'"{column}" IS NOT NULL'),
+                )
+                for column in ("session_id", "user", "team", "org", "agent")
+            ),
+            Index(f"ix_{prefix}usage_model", "model", "at"),
+            Index(f"ix_{prefix}usage_at", "at"),
+            comment="every model call that was paid for, in a session or not",
+        )
+
+    def all(self) -> list[Table]:
+        """Return the tables, each after those that it refers to."""
+        return [
+            self.policies,
+            self.sessions,
+            self.events,
+            self.intents,
+            self.tickets,
+            self.windows,
+            self.usage,
+        ]
+
+    def _table(self, name: str, *parts: Any, **options: Any) -> Table:
+        name = f"{self.prefix}{name}"
+        place = f"{self.schema}.{name}" if self.schema else name
+        known = self.metadata.tables.get(place)
+        if known is None:
+            return Table(
+                name, self.metadata, *parts, schema=self.schema, info={_OURS: True}, **options
+            )
+        if _OURS not in known.info:
+            raise Misuse(
+                f"the MetaData has a table {place} already, which is not Interlock's; choose another table_prefix"
+            )
+        return known
+
+    def _key(self, column: str) -> ForeignKey:
+        place = f"{self.schema}." if self.schema else ""
+        return ForeignKey(f"{place}{self.prefix}{column}")
+
+
+AMOUNTS = ("cost", "tokens", "calls")
+"""What a budget limits: money in nano-dollars, tokens, and calls."""
+
+DEFAULT = Tables()
+"""The tables without prefix and schema: those of a connection that no store has opened."""

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from interlock import events
 from interlock._call import Call
@@ -16,26 +16,14 @@ from interlock._state import SessionStatus
 from interlock._ticket import Ticket, TicketState
 from interlock._verdict import Decision
 from interlock.errors import Conflict
-from interlock.store import tables
 from interlock.store.events import append, lock
-from interlock.store.time import now
+from interlock.store.statements import now, tables_of
 
 LIFETIME = timedelta(hours=1)
 """How long a ticket stays open when the policy does not say: whoever is on call answers within it, or not at all."""
 
 MAX_LIFETIME = timedelta(days=36_525)
 """How long a ticket stays open at most: a hundred years."""
-
-
-_STANDING = (
-    select(tables.tickets)
-    .where(
-        tables.tickets.c.session_id == bindparam("session"),
-        tables.tickets.c.digest == bindparam("digest"),
-    )
-    .order_by(tables.tickets.c.id.desc())
-    .limit(1)
-)
 
 
 def approve(
@@ -81,9 +69,8 @@ def get(connection: Connection, ticket_id: str) -> Ticket:
     Raises:
         Conflict: there is none with this id.
     """
-    row = connection.execute(
-        select(tables.tickets).where(tables.tickets.c.id == ticket_id)
-    ).one_or_none()
+    table = tables_of(connection).tickets
+    row = connection.execute(select(table).where(table.c.id == ticket_id)).one_or_none()
     if row is None:
         raise Conflict(
             f"there is no ticket {ticket_id}; `interlock approvals list` shows those that are"
@@ -93,17 +80,18 @@ def get(connection: Connection, ticket_id: str) -> Ticket:
 
 def pending(connection: Connection, *, after: str | None = None, limit: int = 50) -> list[Ticket]:
     """Return up to *limit* tickets that can be answered now, oldest first, younger than the ticket *after*."""
+    table = tables_of(connection).tickets
     query = (
-        select(tables.tickets)
+        select(table)
         .where(
-            tables.tickets.c.state == TicketState.PENDING.value,
-            tables.tickets.c.expires_at > now(connection),
+            table.c.state == TicketState.PENDING.value,
+            table.c.expires_at > now(connection),
         )
-        .order_by(tables.tickets.c.id)
+        .order_by(table.c.id)
         .limit(limit)
     )
     if after is not None:
-        query = query.where(tables.tickets.c.id > after)
+        query = query.where(table.c.id > after)
     return [from_row(row) for row in connection.execute(query)]
 
 
@@ -113,8 +101,12 @@ def standing(connection: Connection, call: Call, *, at: datetime) -> Ticket | No
 
     One that was claimed, or that expired without a no, answers for nothing any more.
     """
+    table = tables_of(connection).tickets
     row = connection.execute(
-        _STANDING, {"session": call.session_id, "digest": call.digest}
+        select(table)
+        .where(table.c.session_id == call.session_id, table.c.digest == call.digest)
+        .order_by(table.c.id.desc())
+        .limit(1)
     ).one_or_none()
     if row is None:
         return None
@@ -127,6 +119,7 @@ def standing(connection: Connection, call: Call, *, at: datetime) -> Ticket | No
 
 def open_ticket(connection: Connection, call: Call, decision: Decision, *, at: datetime) -> Ticket:
     """Write a new ticket for *call*, opened *at*, and return it. The event is the caller's to append."""
+    table = tables_of(connection).tickets
     ticket = Ticket(
         id=new_id(),
         session_id=call.session_id,
@@ -145,18 +138,19 @@ def open_ticket(connection: Connection, call: Call, decision: Decision, *, at: d
     for name in ("approvers", "requested_by"):
         row[name] = msgspec.json.encode(row[name]).decode()
     row["state"] = ticket.state.value
-    connection.execute(insert(tables.tickets).values(row))
+    connection.execute(insert(table).values(row))
     return ticket
 
 
 def claim(connection: Connection, ticket: Ticket, *, at: datetime) -> bool:
     """Use up an approved ticket; False when somebody else did, or when it has expired *at* that instant."""
+    table = tables_of(connection).tickets
     claimed = connection.execute(
-        update(tables.tickets)
+        update(table)
         .where(
-            tables.tickets.c.id == ticket.id,
-            tables.tickets.c.state == TicketState.APPROVED.value,
-            tables.tickets.c.expires_at > at,
+            table.c.id == ticket.id,
+            table.c.state == TicketState.APPROVED.value,
+            table.c.expires_at > at,
         )
         .values(state=TicketState.CLAIMED.value)
     )
@@ -172,6 +166,7 @@ def _lifetime(decision: Decision) -> timedelta:
 def _resolve(
     connection: Connection, ticket_id: str, state: TicketState, by: str, comment: str | None
 ) -> events.Recorded:
+    table = tables_of(connection).tickets
     if not by.strip():
         raise Conflict("an answer needs a name: who approves or denies?")
     ticket = get(connection, ticket_id)
@@ -186,11 +181,11 @@ def _resolve(
         )
     at = now(connection)
     answered = connection.execute(
-        update(tables.tickets)
+        update(table)
         .where(
-            tables.tickets.c.id == ticket_id,
-            tables.tickets.c.state == TicketState.PENDING.value,
-            tables.tickets.c.expires_at > at,
+            table.c.id == ticket_id,
+            table.c.state == TicketState.PENDING.value,
+            table.c.expires_at > at,
         )
         .values(state=state.value, decided_by=by, decided_at=at, comment=comment)
     )

@@ -14,6 +14,9 @@ if sys.platform == "win32":
         """Return nothing to wait for: SQLite's busy handler queues the writers, correctly but unfairly."""
         return nullcontext()
 
+    def let_go(inherited: AbstractContextManager[object]) -> None:
+        """Do nothing."""
+
 else:
     import fcntl
 
@@ -43,10 +46,24 @@ else:
             if self._descriptor is not None:
                 fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
+        def let_go(self) -> None:
+            descriptor, self._descriptor = self._descriptor, None
+            if descriptor is not None:
+                os.close(descriptor)
+
         def __del__(self) -> None:
-            if self._descriptor is not None:
-                os.close(self._descriptor)
+            self.let_go()
 
     def turnstile(database: Path) -> AbstractContextManager[object]:
         """Return the lock beside *database*; its file is made when first needed."""
         return _Turnstile(database.with_name(f"{database.name}.lock"))
+
+    def let_go(inherited: AbstractContextManager[object]) -> None:
+        """
+        Close the lock file in a process that was forked, without unlocking it.
+
+        The lock belongs to all who have the file open by inheritance: a child that kept it would hold up everybody
+        when its parent is killed with the lock taken.
+        """
+        if isinstance(inherited, _Turnstile):
+            inherited.let_go()

@@ -14,9 +14,13 @@ from interlock import _canonical, events
 from interlock._call import Identity
 from interlock._state import SessionState, fold
 from interlock._ticket import Ticket, TicketState
+from interlock._usage import ModelUsage, Priced
 from interlock.errors import Conflict
-from interlock.store import sessions, tables, tickets
+from interlock.store import sessions, tickets, usage
+from interlock.store.budgets import Held
 from interlock.store.events import whole_history
+from interlock.store.statements import tables_of
+from interlock.store.tables import to_microseconds
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +67,7 @@ def verify(connection: Connection, session_id: str) -> Report:
         _check_intents(connection, told)
         _check_tickets(connection, told)
         _check_policies(connection, told)
+        _check_usage(connection, told)
     except _Disagreement as found:
         problem = str(found)
     return Report(
@@ -76,7 +81,7 @@ def verify(connection: Connection, session_id: str) -> Report:
 
 def session_ids(connection: Connection, *, before: str | None = None, limit: int = 50) -> list[str]:
     """Return the ids of up to *limit* sessions, newest first, older than the session *before*; their rows unread."""
-    column = tables.sessions.c.id
+    column = tables_of(connection).sessions.c.id
     query = select(column).order_by(column.desc()).limit(limit)
     if before is not None:
         query = query.where(column < before)
@@ -85,6 +90,7 @@ def session_ids(connection: Connection, *, before: str | None = None, limit: int
 
 def orphans(connection: Connection) -> list[str]:
     """Return the ids of sessions that have events, intents or tickets, but no row."""
+    tables = tables_of(connection)
     known = select(tables.sessions.c.id)
     columns = [table.c.session_id for table in (tables.events, tables.intents, tables.tickets)]
     found = union(*(select(column).where(column.not_in(known)) for column in columns))
@@ -96,11 +102,13 @@ class _Told:
 
     def __init__(self, session_id: str) -> None:
         self.session_id = session_id
-        self.intents: dict[str, tuple[str, datetime]] = {}
+        self.intents: dict[str, tuple[str, datetime, str | None]] = {}
         self.tickets: dict[str, Ticket] = {}
         self.policies: set[str] = set()
+        self.usage: dict[str, dict[str, object]] = {}
         self._opened: events.SessionOpened | None = None
         self._decided: events.CallDecided | None = None
+        self._held: dict[str, events.CallDecided] = {}
 
     def hear(self, recorded: events.Recorded) -> None:
         match recorded.event:
@@ -111,10 +119,17 @@ class _Told:
                 self._decided = decided
                 self.policies.add(decided.policy)
                 if decided.admitted:
-                    self.intents[decided.call_id] = (decided.tool, recorded.at)
+                    held = Held(decided.reserved, decided.windows) if decided.reserved else None
+                    text = None if held is None else held.text()
+                    self.intents[decided.call_id] = (decided.tool, recorded.at, text)
+                    self._held[decided.call_id] = decided
                     self._change(decided.ticket_id, state=TicketState.CLAIMED)
-            case events.CallFinished(call_id=call_id):
-                self.intents.pop(call_id, None)
+            case events.CallFinished() as finished:
+                decided_before = self._held.pop(finished.call_id, None)
+                self.intents.pop(finished.call_id, None)
+                self._call_used(finished, decided_before, recorded)
+            case events.UsageRecorded() as used:
+                self._used(used, recorded)
             case events.TicketOpened() as opened:
                 self._ticket_opened(opened, recorded)
             case events.TicketResolved() as answer:
@@ -147,6 +162,71 @@ class _Told:
             state=TicketState.PENDING,
             opened_at=recorded.at,
             expires_at=opened.expires_at,
+        )
+
+    def _call_used(
+        self,
+        finished: events.CallFinished,
+        decided: events.CallDecided | None,
+        recorded: events.Recorded,
+    ) -> None:
+        if finished.usage_id is None or finished.usage is None or decided is None:
+            return
+        # The event's cost may be what was declared; the ledger has only what the usage is known to cost.
+        known = finished.priced_by is not None
+        priced = Priced(
+            of=ModelUsage(
+                model=decided.model or decided.tool,
+                provider=finished.provider,
+                usage=finished.usage,
+            ),
+            cost_usd=finished.cost_usd if known else None,
+            by=finished.priced_by,
+        )
+        charged = finished.charged
+        self._told_usage(
+            finished.usage_id,
+            recorded,
+            priced,
+            identity=None if self._opened is None else _identity(self._opened),
+            call_id=finished.call_id,
+            charged=Held(charged, decided.windows) if charged and decided.windows else None,
+        )
+
+    def _used(self, used: events.UsageRecorded, recorded: events.Recorded) -> None:
+        priced = Priced(
+            of=ModelUsage(model=used.model, provider=used.provider, usage=used.usage),
+            cost_usd=used.cost_usd,
+            by=used.priced_by,
+        )
+        charged = Held(used.charged, used.windows) if used.charged and used.windows else None
+        self._told_usage(
+            used.usage_id,
+            recorded,
+            priced,
+            identity=used.identity,
+            call_id=None,
+            charged=charged,
+        )
+
+    def _told_usage(
+        self,
+        usage_id: str,
+        recorded: events.Recorded,
+        priced: Priced,
+        *,
+        identity: Identity | None,
+        call_id: str | None,
+        charged: Held | None,
+    ) -> None:
+        self.usage[usage_id] = usage.row(
+            usage_id,
+            recorded.at,
+            priced,
+            identity,
+            session_id=self.session_id,
+            call_id=call_id,
+            charged=charged,
         )
 
     def _change(self, ticket_id: str | None, **fields: Any) -> None:
@@ -202,7 +282,7 @@ def _check_row(connection: Connection, session_id: str, state: SessionState) -> 
     told = sessions.SessionRow(
         id=session_id,
         name=opened.name,
-        identity=Identity(agent=opened.agent, user=opened.user, team=opened.team, org=opened.org),
+        identity=_identity(opened),
         status=state.status,
         policy=opened.policy,
         head=state.head,
@@ -214,12 +294,12 @@ def _check_row(connection: Connection, session_id: str, state: SessionState) -> 
 
 
 def _check_intents(connection: Connection, told: _Told) -> None:
-    table = tables.intents
-    query = select(table.c.call_id, table.c.tool, table.c.admitted_at).where(
+    table = tables_of(connection).intents
+    query = select(table.c.call_id, table.c.tool, table.c.admitted_at, table.c.reserved).where(
         table.c.session_id == told.session_id
     )
     with _readable(f"an intent of session {told.session_id}"):
-        stored = {row.call_id: (row.tool, row.admitted_at) for row in connection.execute(query)}
+        stored = {row[0]: tuple(row[1:]) for row in connection.execute(query)}
     for call_id in sorted({*stored, *told.intents}, key=str):
         call = f"call {call_id} of session {told.session_id}"
         if call_id not in told.intents:
@@ -227,15 +307,14 @@ def _check_intents(connection: Connection, told: _Told) -> None:
         if call_id not in stored:
             raise _Disagreement(f"{call} has an event but no intent that says it is running")
         if stored[call_id] != told.intents[call_id]:
-            raise _Disagreement(f"intent of {call}: its tool or time is not what its event says")
+            raise _Disagreement(
+                f"intent of {call}: its tool, time or reservation is not what its event says"
+            )
 
 
 def _check_tickets(connection: Connection, told: _Told) -> None:
-    query = (
-        select(tables.tickets)
-        .where(tables.tickets.c.session_id == told.session_id)
-        .order_by(tables.tickets.c.id)
-    )
+    table = tables_of(connection).tickets
+    query = select(table).where(table.c.session_id == told.session_id).order_by(table.c.id)
     with _readable(f"a ticket of session {told.session_id}"):
         stored = [tickets.from_row(row) for row in connection.execute(query)]
     missing = dict(told.tickets)
@@ -249,7 +328,7 @@ def _check_tickets(connection: Connection, told: _Told) -> None:
 
 
 def _check_policies(connection: Connection, told: _Told) -> None:
-    table = tables.policies
+    table = tables_of(connection).policies
     for digest in sorted(told.policies):
         policy = f"policy {digest} of session {told.session_id}"
         query = select(table.c.name, table.c.document).where(table.c.digest == digest)
@@ -261,6 +340,30 @@ def _check_policies(connection: Connection, told: _Told) -> None:
                 raise _Disagreement(f"{policy} was changed: its document has another digest")
             if msgspec.json.decode(row.document)["name"] != row.name:
                 raise _Disagreement(f"{policy}: its name is not what its document says")
+
+
+def _check_usage(connection: Connection, told: _Told) -> None:
+    table = tables_of(connection).usage
+    query = select(table).where(table.c.session_id == told.session_id).order_by(table.c.id)
+    with _readable(f"a row of usage of session {told.session_id}"):
+        rows = [
+            {**row._mapping, "at": to_microseconds(row.at)}  # noqa: SLF001 - the documented way
+            for row in connection.execute(query)
+        ]
+    missing = dict(told.usage)
+    for stored in rows:
+        name = f"usage {stored['id']} of session {told.session_id}"
+        if stored["id"] not in missing:
+            raise _Disagreement(f"{name} was never recorded: no event says so")
+        for column, value in missing.pop(stored["id"]).items():
+            if stored[column] != value:
+                raise _Disagreement(f"{name}: {column} is not what the events say")
+    for usage_id in sorted(missing):
+        raise _Disagreement(f"usage {usage_id} of session {told.session_id} is missing")
+
+
+def _identity(opened: events.SessionOpened) -> Identity:
+    return Identity(agent=opened.agent, user=opened.user, team=opened.team, org=opened.org)
 
 
 def _compare(what: str, stored: msgspec.Struct, told: msgspec.Struct) -> None:

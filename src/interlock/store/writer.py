@@ -10,27 +10,29 @@ all that wait into the next transaction.
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-import anyio
 import anyio.to_thread
-import msgspec
-import sniffio
-from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Connection
 
 from interlock.errors import Misuse, StoreUnavailable
+from interlock.store.jobs import Job
+from interlock.store.link import Link
 
 _T = TypeVar("_T")
 
 MAX_BATCH = 512
 """Jobs in one transaction: enough to amortise the commit, few enough to bound a waiter's delay."""
+
+MAX_WAITING = 16_384
+"""Jobs in the queue; who comes later waits outside, so that a store that is slow or gone does not fill the memory."""
+
+MAX_TRIES = 10
+"""How often a transaction is run that the database undoes in favour of another."""
 
 _here = threading.local()
 
@@ -45,18 +47,42 @@ def may_wait() -> bool:
     return not getattr(_here, "depth", 0)
 
 
-@contextmanager
-def _in_writer() -> Iterator[None]:
-    _here.depth = getattr(_here, "depth", 0) + 1
-    try:
-        yield
-    finally:
+class _InWriter:
+    """Marks this thread as one that is inside a writer, for a `with` block."""
+
+    def __enter__(self) -> None:
+        _here.depth = getattr(_here, "depth", 0) + 1
+
+    def __exit__(self, *_: object) -> None:
         _here.depth -= 1
 
 
-class _Job(msgspec.Struct, frozen=True):
-    run: Callable[[Connection], Any]
-    future: Future[Any]
+_in_writer = _InWriter()
+
+
+class Database(Protocol):
+    """What the writer has to know of a kind of database."""
+
+    @property
+    def mixes(self) -> bool:
+        """
+        Whether operations of all kinds may share a transaction.
+
+        Where rows are locked one by one, two batches that take theirs in different orders would wait for each other.
+        """
+        ...
+
+    def is_error(self, error: BaseException) -> bool:
+        """Whether the database or its driver raised *error*."""
+        ...
+
+    def may_retry(self, error: BaseException) -> bool:
+        """Whether the transaction was undone in favour of another, and may be run again."""
+        ...
+
+    def is_lost(self, error: BaseException) -> bool:
+        """Whether the connection is gone, and with it all that was not committed."""
+        ...
 
 
 class Writer:
@@ -64,37 +90,44 @@ class Writer:
 
     def __init__(
         self,
-        engine: Engine,
+        database: Database,
         *,
-        begin: str,
+        connect: Callable[[], Link],
+        post: Callable[[Connection, Sequence[Any]], Sequence[Any]],
         turnstile: AbstractContextManager[object],
-        translate: Callable[[Exception], StoreUnavailable],
+        translate: Callable[[BaseException], StoreUnavailable],
+        closed: str = "the store is closed",
     ) -> None:
         """
-        Take turns on *engine*.
+        Take turns on *database*.
 
         Args:
-            engine: The database.
-            begin: The statement that begins a transaction and takes the write lock.
+            database: Its kind.
+            connect: Opens the connection to write with; called again after each failure.
+            post: Does entries together, in order, and returns what came of each: a result, or the `Exception` that
+                is to be raised for it. It writes nothing for those that fail.
             turnstile: Held around each transaction: the queue between processes.
             translate: Makes the error that callers see out of one of the driver's.
+            closed: What callers are told once it is closed.
         """
-        self._engine = engine
-        self._begin = begin
-        self._connection: Connection | None = None
+        self._database = database
+        self._connect = connect
+        self._post = post
         self._turnstile = turnstile
         self._translate = translate
         self._turn = threading.Lock()
         self._inside = threading.local()
         self._gate = threading.Lock()
-        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
+        self._room = threading.Semaphore(MAX_WAITING)
+        self._queue: SimpleQueue[Job[Any] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._link: Link | None = None
+        self._why_closed = closed
         self._closed = False
 
-    @_in_writer()
-    def run(self, job: Callable[[Connection], _T]) -> _T:
+    def run(self, job: Job[_T]) -> _T:
         """
-        Return what *job* returns, once it is committed.
+        Return what *job* comes to, once it is committed.
 
         Raises:
             StoreUnavailable: nothing of *job* was written.
@@ -105,61 +138,102 @@ class Writer:
             raise Misuse(
                 "an operation may not start another transaction: use the connection that it was given"
             )
-        if self._queue.empty() and self._turn.acquire(blocking=False):
-            try:
-                if not self._closed:
-                    return self._alone(job)
-            finally:
-                self._turn.release()
-        future = self.submit(job)
+        with _in_writer:
+            if self._queue.empty() and self._turn.acquire(blocking=False):
+                try:
+                    if not self._closed:
+                        self._alone(job)
+                        return job.outcome()
+                finally:
+                    self._turn.release()
+            job.expect()
+            self._room.acquire()
+            self.submit(job)
+            job.wait()
+            return job.outcome()
+
+    async def arun(self, job: Job[_T]) -> tuple[_T, BaseException | None]:
+        """
+        Do as `run` does, awaiting, to the end however often the caller is cancelled meanwhile.
+
+        Returns:
+            The result, and the cancellation that arrived and was held back: the caller has to raise it when what was
+            written is provided for. Scopes of anyio keep theirs until they are left, and deliver it themselves.
+        """
+        if not self._room.acquire(blocking=False):
+            await anyio.to_thread.run_sync(self._room.acquire)
+        job.aexpect()
+        with _in_writer:
+            self.submit(job)
+        held = await job.awaited()
         try:
-            return future.result()
-        except BaseException:
-            if not future.done() and not future.cancel():
-                # Interrupted while the writer has the job: what it comes to is known in a moment.
-                future.exception()
+            return job.outcome(), held
+        except Exception as error:
+            if held is not None:
+                raise held from error
             raise
 
-    @_in_writer()
-    def submit(self, job: Callable[[Connection], _T]) -> Future[_T]:
+    def close(self) -> None:
+        """Commit what waits, then stop. Calling it again does nothing."""
+        with _in_writer:
+            with self._gate:
+                if self._closed:
+                    return
+                self._closed = True
+                thread, self._thread = self._thread, None
+                self._queue.put(None)
+            if thread is not None:
+                thread.join()
+            with self._turn:  # a caller may still be driving
+                if self._link is not None:
+                    self._link.close()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing can be written any more."""
+        return self._closed
+
+    def pause(self, timeout_s: float, *, keep: bool) -> bool:
         """
-        Queue *job* for the writer's thread, never blocking on the database.
+        Wait for the transaction that runs, let go of the connection unless it is to be kept, and begin no other.
+
+        Returns:
+            Whether that was possible within the time; if it was, `resume` has to be called.
+        """
+        if not may_wait() or not self._turn.acquire(timeout=timeout_s):
+            return False
+        if not keep:
+            link, self._link = self._link, None
+            if link is not None:
+                link.close()
+        return True
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self._turn.release()
+
+    def submit(self, job: Job[Any]) -> None:
+        """
+        Queue *job*, which its caller waits for, for the writer's thread; never block on the database.
 
         Raises:
             StoreUnavailable: the writer is closed.
         """
-        future: Future[_T] = Future()
         with self._gate:
             if self._closed:
-                raise StoreUnavailable("the store is closed; nothing was written")
+                self._room.release()
+                raise StoreUnavailable(f"{self._why_closed}; nothing was written")
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._serve, name="interlock-writer", daemon=True
                 )
                 self._thread.start()
-            self._queue.put(_Job(job, future))
-        return future
+            self._queue.put(job)
 
-    @_in_writer()
-    def close(self) -> None:
-        """Commit what waits, then stop. Calling it again does nothing."""
-        with self._gate:
-            if self._closed:
-                return
-            self._closed = True
-            thread, self._thread = self._thread, None
-            self._queue.put(None)
-        if thread is not None:
-            thread.join()
-        with self._turn:  # a caller may still be driving
-            if self._connection is not None:
-                self._connection.close()
-            self._engine.dispose()
-
-    @_in_writer()
     def _serve(self) -> None:
-        while self._serve_batch():
-            pass  # the frame is gone, so no job, with its result or exception, is kept until the next one comes
+        with _in_writer:
+            while self._serve_batch():
+                pass  # the frame is gone, so no job, with its result or exception, is kept until the next one comes
 
     def _serve_batch(self) -> bool:
         """Wait for a job and run it with all that wait; return whether there is more to come."""
@@ -178,122 +252,141 @@ class Writer:
                     last = True
                     break
                 batch.append(waiting)
-            self._together([item for item in batch if item.future.set_running_or_notify_cancel()])
+            self._room.release(len(batch))
+            self._together([one for one in batch if one.is_wanted()])
         return not last
 
-    def _together(self, batch: list[_Job]) -> None:
-        """Run *batch* in one transaction and wake its callers; if that fails, run each alone."""
-        if len(batch) == 1:
-            return self._settle(batch[0])
-        try:
-            with self._transaction() as connection:
-                results = [job.run(connection) for job in batch]
-        except _NotBegun as error:
-            for job in batch:
-                job.future.set_exception(error.reason)
-        except BaseException:  # noqa: BLE001 - one of them failed, or the commit did: find out which, one by one
-            for job in batch:
-                self._settle(job)
-        else:
-            for job, result in zip(batch, results, strict=True):
-                job.future.set_result(result)
-        return None
-
-    def _settle(self, job: _Job) -> None:
-        try:
-            result = self._alone(job.run)
-        except BaseException as error:  # noqa: BLE001 - it belongs to the caller, who is in another thread
-            job.future.set_exception(error)
-        else:
-            job.future.set_result(result)
-
-    def _alone(self, job: Callable[[Connection], _T]) -> _T:
-        try:
-            with self._transaction() as connection:
-                result = job(connection)
-        except _NotBegun as error:
-            raise error.reason from error.reason.__cause__
-        except (SQLAlchemyError, OSError) as error:
-            raise self._translate(error) from error
-        return result
-
-    @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
-        with self._begin_turn(), self._begun() as connection:
-            self._inside.transaction = True
+    def _together(self, batch: list[Job[Any]]) -> None:
+        """Run *batch* in as few transactions as can be, waking its callers after each."""
+        if not self._database.mixes:
+            for job in [job for job in batch if job.run is not None]:
+                self._alone(job)
+                Job.wake([job])
+            batch = [job for job in batch if job.run is None]
+        if len(batch) > 1:
             try:
-                yield connection
-            finally:
-                self._inside.transaction = False
+                self._transaction(batch)
+            except _NotBegun as error:
+                for job in batch:
+                    job.error = error.reason
+            except BaseException:  # noqa: BLE001 - one of them failed, or the commit did: find out which, one by one
+                for job in batch:
+                    self._alone(job)
+        else:
+            for job in batch:
+                self._alone(job)
+        Job.wake(batch)
 
-    @contextmanager
-    def _begin_turn(self) -> Iterator[None]:
+    def _alone(self, job: Job[Any]) -> None:
+        """Run *job* in a transaction of its own, and leave in it what came of it."""
+        job.error = None
         try:
+            self._transaction([job])
+        except _NotBegun as error:
+            job.error = error.reason
+        except BaseException as error:  # noqa: BLE001 - it belongs to the caller, who may be in another thread
+            if self._database.is_error(error) or isinstance(error, OSError):
+                unavailable = self._translate(error)
+                unavailable.__cause__ = error
+                job.error = unavailable
+            else:
+                job.error = error
+
+    def _transaction(self, batch: list[Job[Any]]) -> None:
+        """Run *batch* in one transaction, again where the database has undone it in favour of another."""
+        for tries_left in reversed(range(MAX_TRIES)):
+            try:
+                self._try(batch)
+            except _Interrupted as cut:
+                # A kept connection may have died long ago: that is found out only now, and a new one will do.
+                if not tries_left:
+                    raise cut.error from cut.error.__cause__
+            except Exception as error:
+                if not tries_left or not self._database.may_retry(error):
+                    raise
+            else:
+                return
+
+    def _try(self, batch: list[Job[Any]]) -> None:
+        try:  # so that the turnstile is left also where this is interrupted just after it had let us in
             try:
                 self._turnstile.__enter__()
             except OSError as error:
                 raise _NotBegun(self._translate(error), error) from error
-            yield
-        finally:  # also where it was interrupted just after it had been let in
+            # The connection is kept from one transaction to the next, unless something goes wrong with it.
+            link, self._link = self._link, None
+            link = self._begun(link)
+            try:
+                self._inside.transaction = True
+                try:
+                    self._perform(batch, link)
+                except Exception as error:
+                    if self._database.is_lost(error):
+                        raise _Interrupted(error) from error
+                    raise
+                finally:
+                    self._inside.transaction = False
+                link.commit()
+            except BaseException:
+                try:
+                    link.rollback()
+                except BaseException:  # noqa: BLE001 - the first failure is raised; this one loses the link
+                    link.close()
+                else:
+                    self._link = link
+                raise
+            self._link = link
+        finally:
             self._turnstile.__exit__(None, None, None)
 
-    @contextmanager
-    def _begun(self) -> Iterator[Connection]:
-        # The connection is kept from one transaction to the next, unless something went wrong with it.
-        connection, self._connection = self._connection, None
+    def _begun(self, link: Link | None) -> Link:
         try:
-            connection = connection or self._engine.connect()
+            link = link or self._connect()
             try:
-                transaction = connection.begin()
-                connection.exec_driver_sql(self._begin)
+                link.begin()
             except BaseException:
-                connection.close()
+                link.close()
                 raise
-        except SQLAlchemyError as error:
+        except Exception as error:
+            if not self._database.is_error(error):
+                raise
             raise _NotBegun(self._translate(error), error) from error
-        try:
-            with transaction:
-                yield connection
-        except BaseException:
-            connection.close()
-            raise
-        self._connection = connection
+        return link
+
+    def _perform(self, batch: list[Job[Any]], link: Link) -> None:
+        entries: list[Job[Any]] = []
+        for job in batch:
+            if job.run is None:
+                entries.append(job)
+                continue
+            self._post_all(entries, link)
+            entries = []
+            job.result = job.run(link.plain())
+        self._post_all(entries, link)
+
+    def _post_all(self, jobs: list[Job[Any]], link: Link) -> None:
+        if not jobs:
+            return
+        results = self._post(link.connection, [job.entry for job in jobs])
+        for job, result in zip(jobs, results, strict=True):
+            if isinstance(result, Exception):
+                job.error = result
+            else:
+                job.result = result
+
+
+class _Interrupted(Exception):
+    """The connection was lost before anything could have been committed."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
 
 
 class _NotBegun(Exception):
     """No transaction could be begun, so every job of the batch fails alike and none need be tried alone."""
 
-    def __init__(self, reason: StoreUnavailable, cause: Exception) -> None:
+    def __init__(self, reason: StoreUnavailable, cause: BaseException) -> None:
         super().__init__()
         self.reason = reason
         self.reason.__cause__ = cause
-
-
-async def outcome(future: Future[_T]) -> tuple[_T, BaseException | None]:
-    """
-    Await *future* to its end however often the caller is cancelled meanwhile.
-
-    Returns:
-        The result, and the cancellation that arrived and was held back: the caller has to raise it when what was
-        written is provided for. Scopes of anyio keep theirs until the shield is left, and deliver it themselves.
-    """
-    held: BaseException | None = None
-    with anyio.CancelScope(shield=True):
-        if sniffio.current_async_library() == "asyncio":
-            waiting = asyncio.wrap_future(future)
-            while not waiting.done():
-                try:
-                    await asyncio.wait([waiting])
-                except (
-                    asyncio.CancelledError
-                ) as cancellation:  # task.cancel(), which anyio's shield lets through
-                    held = cancellation
-            waiting.exception()  # looked at, or asyncio logs it as one that nobody has seen
-        else:
-            await anyio.to_thread.run_sync(future.exception)
-    try:
-        return future.result(), held
-    except Exception as error:
-        if held is not None:
-            raise held from error
-        raise

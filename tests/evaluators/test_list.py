@@ -23,7 +23,7 @@ def passes(value: Any, **config: Any) -> bool:
     return opinion is None
 
 
-# One word in spellings that are the same after NFKC.
+# One word in spellings that are the same after NFKC, and one that is canonically equivalent.
 SPELLINGS = {
     "evil": ["\uff45\uff56\uff49\uff4c", "ev\u2170l", "\U0001d41e\U0001d42f\U0001d422\U0001d425"],
     "caf\u00e9": ["cafe\u0301", "\uff43af\u00e9"],
@@ -37,13 +37,22 @@ PAIRS = [(word, other) for word, others in SPELLINGS.items() for other in others
 
 @pytest.mark.promise(1)
 @pytest.mark.parametrize(("word", "other"), PAIRS, ids=ascii)
-def test_another_spelling_is_the_same_word(word: str, other: str) -> None:
+def test_another_spelling_is_blocked_too(word: str, other: str) -> None:
     """Broken if a full-width or composed spelling gets past a block, on either side of the comparison."""
     assert word != other
     for written, given_ in ((word, other), (other, word)):
-        assert not passes(given_, block=[written])
-        assert not passes(given_, block=[written], allow=[written])
-        assert passes(given_, allow=[written])
+        for rest in ({}, {"beyond_ascii": True}, {"allow": [written, given_]}):
+            assert not passes(given_, block=[written], **rest)
+
+
+@pytest.mark.promise(1)
+@pytest.mark.parametrize(("word", "other"), PAIRS, ids=ascii)
+def test_only_a_canonical_spelling_is_allowed(word: str, other: str) -> None:
+    """Broken if what is allowed is another text than the one listed, or only one of the ways to compose it."""
+    for fold in (False, True):
+        decomposed = unicodedata.normalize("NFD", word) == other
+        assert passes(other, allow=[word], ignore_case=fold) == decomposed
+        assert passes(other, allow=[other], ignore_case=fold)
 
 
 # Look-alikes that are other words after NFKC, too.
@@ -67,17 +76,24 @@ def test_another_word_is_not_allowed(other: str) -> None:
         ("stra\u00dfe", "STRASSE"),
         ("\u03c3", "\u03a3"),
         ("\u03c3", "\u03c2"),
-        ("k", "\u212a"),
     ],
     ids=ascii,
 )
 def test_case_is_ignored_where_that_is_asked_for(word: str, other: str) -> None:
-    """Broken if the rule on case is not the one that is written down: Unicode's folding, only when asked for."""
-    assert not passes(other, block=[word], ignore_case=True)
+    """Broken if the rule on case is not the one that is written down: Unicode's folding; of `allow`, if asked for."""
+    assert not passes(other, block=[word])
+    assert not passes(other, block=[word], beyond_ascii=True)
     assert passes(other, allow=[word], ignore_case=True)
-    if unicodedata.normalize("NFKC", other) != unicodedata.normalize("NFKC", word):
-        assert passes(other, block=[word])
-        assert not passes(other, allow=[word])
+    assert not passes(other, allow=[word])
+
+
+@pytest.mark.promise(1)
+def test_case_does_not_hide_another_spelling() -> None:
+    """Broken if the Kelvin sign is k, or a long s is s, because case is ignored."""
+    assert passes("K", allow=["k"], ignore_case=True)
+    assert not passes("\u212a", allow=["k"], ignore_case=True)
+    assert not passes("\u017f", allow=["s"], ignore_case=True)
+    assert not passes("k\u200b", allow=["k"], ignore_case=True)
 
 
 @pytest.mark.promise(1)
@@ -86,8 +102,10 @@ def test_case_is_ignored_where_that_is_asked_for(word: str, other: str) -> None:
 )
 def test_no_normal_form_is_a_way_around(word: str, form: Any, fold: bool) -> None:
     """Broken if there is a text of which one normal form is blocked and another is not."""
-    for other in {unicodedata.normalize(form, word), word}:
-        assert not passes(other, block=[word], ignore_case=fold)
+    other = unicodedata.normalize(form, word)
+    assert not passes(other, block=[word], ignore_case=fold, beyond_ascii=True)
+    assert not passes(word, block=[other], ignore_case=fold, beyond_ascii=True)
+    if form == "NFD":
         assert passes(other, allow=[word], ignore_case=fold)
 
 
@@ -126,6 +144,9 @@ def test_a_block_outweighs_an_allow() -> None:
         {"argument": "to"},
         {"argument": "to", "block": []},
         {"argument": "", "allow": ["x"]},
+        {"argument": [], "allow": ["x"]},
+        {"argument": "to", "allow": ["x" * 20_000]},
+        {"argument": "to", "block": ["x" + "\u0300" * 31]},
         {"argument": "to", "alow": ["x"]},
         {"argument": "to", "allow": "x"},
         {"argument": "to", "allow": [1]},
@@ -137,3 +158,53 @@ def test_a_wrong_configuration_is_refused(config: dict[str, Any]) -> None:
     """Broken if a list that lists nothing, or a misspelt key, is taken for a list."""
     with pytest.raises(ValidationError):
         ListConfig(**config)
+
+
+def test_a_word_is_looked_for_at_a_path() -> None:
+    """Broken if a part of an argument cannot be judged, or one that is not there passes."""
+    judge = ListEvaluator(ListConfig(argument="order.items.1", allow=["b"]))
+    assert judge.evaluate(call_of({"order": {"items": ["a", "b"]}})) is None
+    for order in ({"items": ["b"]}, {"items": "b"}, {}, None, {"items": {"1": "c"}}):
+        assert judge.evaluate(call_of({"order": order})) is not None
+    dotted = ListEvaluator(ListConfig(argument=("order", "a.b", 0), allow=["b"]))
+    assert dotted.evaluate(call_of({"order": {"a.b": ["b"]}})) is None
+
+
+@pytest.mark.promise(1)
+def test_a_block_alone_refuses_other_alphabets() -> None:
+    """Broken if a look-alike that no table knows passes, or accepting other alphabets cannot be asked for."""
+    for value in ("\u0435vil", "caf\u00e9", "\u6771\u4eac", "\U0001f600"):
+        assert not passes(value, block=["evil"])
+        assert passes(value, block=["evil"], beyond_ascii=True)
+        assert passes(value, allow=[value], block=["evil"])
+    assert passes("\uff4f\uff4b", block=["evil"])  # ASCII once it is normalised
+
+
+@pytest.mark.promise(1)
+@pytest.mark.parametrize(
+    ("blocked", "value"),
+    [("evil", "evi1"), ("EVIL", "EVlL"), ("evil", "EVlL"), ("o1", "Ol"), ("modem", "modern")],
+)
+def test_look_alikes_within_ascii_are_blocked(blocked: str, value: str) -> None:
+    """Broken if a digit or letter of ASCII that is drawn like another gets past a block."""
+    assert not passes(value, block=[blocked], beyond_ascii=True)
+
+
+@pytest.mark.parametrize(
+    ("blocked", "value"), [("mall", "mail"), ("MALL", "MAIL"), ("fall", "fail"), ("rn", "nm")]
+)
+def test_words_that_do_not_look_alike_pass(blocked: str, value: str) -> None:
+    """Broken if i is taken for l in words that anybody can tell apart."""
+    assert passes(value, block=[blocked])
+
+
+@pytest.mark.promise(1)
+@pytest.mark.parametrize(
+    "value", ["x" * 16_385, "x" + "\u0300" * 31, "x" + "\u0f73\u0300" * 2_000], ids=len
+)
+@pytest.mark.parametrize(
+    "config", [{"block": ["evil"], "beyond_ascii": True}, {"allow": ["x"], "ignore_case": True}]
+)
+def test_what_is_no_word_is_denied(config: dict[str, Any], value: str) -> None:
+    """Broken if a text that takes long to normalise is normalised, or passes because it is not."""
+    assert not passes(value, **config)

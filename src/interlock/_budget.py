@@ -1,0 +1,390 @@
+"""
+Budgets: how much may be spent, by whom, in which window of time; what a call claims of them, and what they say to it.
+
+A call reserves what it may cost before it runs and is charged what it did cost afterwards, as card payments are
+authorised and captured. Money is counted in whole nano-dollars: an amount finer than that is rounded up, so that the
+books never hold less than the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_CEILING, Context, Decimal
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from interlock._call import Call, Identity
+from interlock._verdict import Opinion, Verdict
+
+NANO = 10**9
+"""Nano-dollars in a dollar."""
+
+MAX_AMOUNT = 2**62
+"""No amount is this large: the sum of two still fits the databases' integers. In money, 4.6 billion dollars."""
+
+_EXACTLY = Context(prec=60, rounding=ROUND_CEILING)
+
+
+class Dimension(StrEnum):
+    """By what a budget tells its shares apart."""
+
+    SESSION = "session"
+    USER = "user"
+    TEAM = "team"
+    ORG = "org"
+    AGENT = "agent"
+    TOOL = "tool"
+    MODEL = "model"
+
+
+class Period(StrEnum):
+    """How long a window of a budget is, by the calendar of the budget's time zone. TOTAL: it never ends."""
+
+    HOUR = "hour"
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+    TOTAL = "total"
+
+
+class Amounts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a call takes, or a budget holds: money in nano-dollars, tokens, calls."""
+
+    cost: int = 0
+    tokens: int = 0
+    calls: int = 0
+
+    def __add__(self, other: Amounts) -> Amounts:
+        return Amounts(self.cost + other.cost, self.tokens + other.tokens, self.calls + other.calls)
+
+    def __sub__(self, other: Amounts) -> Amounts:
+        return Amounts(self.cost - other.cost, self.tokens - other.tokens, self.calls - other.calls)
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """How much of each a budget allows in one window; None: it does not limit that."""
+
+    cost: int | None = None
+    tokens: int | None = None
+    calls: int | None = None
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A limit on what is spent.
+
+    Attributes:
+        name: Its name, one in each policy.
+        per: What tells its shares apart: each combination of these has the whole limit for itself.
+        period: How long a window is.
+        zone: The IANA name of the time zone whose calendar counts.
+        limits: What one share may spend in one window.
+        tools: Names or globs of the tools, models included, that it counts.
+        models: The only models whose calls it lets through; None means any, an empty one none.
+        on_exceed: What is said to a call that has no room: ASK, STEER or DENY.
+        admits_unknown: Whether a call passes that does not say what it will cost.
+        raises: Whether a call that cost more than was left raises BudgetExceeded after it has run and was booked.
+        guidance, suggestions, approvers, expires: As in an `Opinion`.
+    """
+
+    name: str
+    per: tuple[Dimension, ...]
+    period: Period = Period.TOTAL
+    zone: str = "UTC"
+    limits: Limits
+    tools: tuple[str, ...] = ("*",)
+    models: tuple[str, ...] | None = None
+    on_exceed: Verdict = Verdict.DENY
+    admits_unknown: bool = False
+    raises: bool = False
+    guidance: str | None = None
+    suggestions: tuple[str, ...] = ()
+    approvers: tuple[str, ...] = ()
+    expires: timedelta | None = None
+
+    def scope(self, facts: Mapping[Dimension, str | None]) -> str:
+        """
+        Return whose share somebody spends, as a JSON list in the order of `per`.
+
+        Who has no name there shares with all others who have none: leaving a name out must not mean "no limit".
+        """
+        return msgspec.json.encode([facts.get(dimension) for dimension in self.per]).decode()
+
+
+class WindowKey(msgspec.Struct, frozen=True, array_like=True, order=True):
+    """
+    One share of a budget in one window.
+
+    Attributes:
+        budget: The budget's name.
+        scope: Whose share: `Budget.scope`.
+        starts_at: When the window begins, in microseconds since 1970; 0 where it never ends.
+    """
+
+    budget: str
+    scope: str
+    starts_at: int
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    One share of a budget in one window, as it stands.
+
+    Attributes:
+        key: Which.
+        ends_at: When its window ends, aware UTC; None: never.
+        limits: What it may spend.
+        reserved: What running calls hold.
+        spent: What finished calls were charged.
+    """
+
+    key: WindowKey
+    ends_at: datetime | None
+    limits: Limits
+    reserved: Amounts = Amounts()
+    spent: Amounts = Amounts()
+
+    @property
+    def left(self) -> Limits:
+        """What can still be reserved, never below zero; None where there is no limit."""
+        taken = self.reserved + self.spent
+        return Limits(
+            *(
+                None if limit is None else max(0, limit - used)
+                for limit, used in zip(_three(self.limits), _three(taken), strict=True)
+            )
+        )
+
+    @property
+    def is_overspent(self) -> bool:
+        """Whether more was charged than is allowed."""
+        pairs = zip(_three(self.limits), _three(self.spent), strict=True)
+        return any(limit is not None and used > limit for limit, used in pairs)
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """A budget that counts a call, and whose share that is."""
+
+    budget: Budget
+    scope: str
+
+    def window(self, at: datetime) -> tuple[WindowKey, datetime | None]:
+        """Return the window in which *at* falls, and when it ends."""
+        begins, ends = window_of(self.budget.period, self.budget.zone, at)
+        starts_at = 0 if begins is None else (begins - _EPOCH) // _MICROSECOND
+        return WindowKey(self.budget.name, self.scope, starts_at), ends
+
+
+class Need(msgspec.Struct, frozen=True):
+    """What a call may take at most, as it says before it runs; None: it does not say."""
+
+    cost: int | None
+    tokens: int | None
+    calls: int = 1
+
+    @property
+    def amounts(self) -> Amounts:
+        """What is reserved: nothing for what is not said, where that is let through."""
+        return Amounts(self.cost or 0, self.tokens or 0, self.calls)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def nano(amount: Decimal) -> int:
+    """Return *amount* in US dollars as nano-dollars, rounded up."""
+    return int(_EXACTLY.scaleb(amount, 9).to_integral_value(context=_EXACTLY))
+
+
+def dollars(amount: int) -> Decimal:
+    """Return nano-dollars as US dollars, exactly."""
+    return Decimal(amount).scaleb(-9, context=_EXACTLY)
+
+
+def dollar_text(amount: int) -> str:
+    """Return nano-dollars as US dollars in plain digits: exact, and without zeros that say nothing."""
+    whole, part = divmod(amount, NANO)
+    return f"{whole}.{part:09d}".rstrip("0") if part else str(whole)
+
+
+def claims(budgets: Iterable[Budget], facts: Mapping[Dimension, str | None]) -> tuple[Claim, ...]:
+    """Return what *budgets* claim of whoever *facts* tell of."""
+    return tuple(Claim(budget, budget.scope(facts)) for budget in budgets)
+
+
+def facts_of(
+    identity: Identity | None, *, session_id: str | None, tool: str | None, model: str | None
+) -> dict[Dimension, str | None]:
+    """Return by what the shares of budgets are told apart."""
+    return {
+        Dimension.SESSION: session_id,
+        Dimension.USER: None if identity is None else identity.user,
+        Dimension.TEAM: None if identity is None else identity.team,
+        Dimension.ORG: None if identity is None else identity.org,
+        Dimension.AGENT: None if identity is None else identity.agent,
+        Dimension.TOOL: tool,
+        Dimension.MODEL: model,
+    }
+
+
+def facts_about(call: Call) -> dict[Dimension, str | None]:
+    """Return by what the shares of budgets that count *call* are told apart."""
+    return facts_of(
+        call.identity, session_id=call.session_id, tool=call.tool.name, model=call.model
+    )
+
+
+def need_of(call: Call) -> Need:
+    """
+    Return what *call* may take.
+
+    A tool that declares no cost has none, and takes no tokens; a model that does not say takes what nobody knows.
+    """
+    silent = None if call.tool.kind == "model" else 0
+    return Need(
+        cost=silent if call.cost is None else nano(call.cost),
+        tokens=silent if call.tokens is None else call.tokens,
+    )
+
+
+def objection(call: Call, claim: Claim, account: Account, need: Need) -> Opinion | None:
+    """Return what the budget of *claim*, which stands at *account*, says to *call*; None: there is room."""
+    budget = claim.budget
+    if budget.models is not None and call.tool.kind == "model" and call.model not in budget.models:
+        return _denial(
+            budget,
+            f"budget {budget.name} has no money for this model",
+            "Use a model that the budget lists.",
+        )
+    if any(wanted is not None and wanted >= MAX_AMOUNT for wanted in _three(need)):
+        return _denial(budget, f"budget {budget.name} counts no amounts as large as this call's")
+    amounts = list(
+        zip(_NAMES, _three(budget.limits), _three(account.left), _three(need), strict=True)
+    )
+    # First, since it is the stricter: a yes to what has no room is none to what nobody knows.
+    for amount, limit, _, wanted in amounts:
+        if limit is not None and wanted is None and not budget.admits_unknown:
+            what = "cost" if amount == "cost" else "number of tokens"
+            return _denial(
+                budget,
+                f"budget {budget.name} limits {amount}, and the {what} is not known",
+                "Say beforehand what the call will use at most, with a price if its model has none.",
+            )
+    for amount, limit, room, wanted in amounts:
+        if limit is None or room is None:
+            continue
+        if room > 0 if wanted is None else wanted <= room:
+            continue
+        return Opinion(
+            verdict=budget.on_exceed,
+            reason=f"budget {budget.name} has no room: {_shown(amount, room)} of "
+            f"{_shown(amount, limit)} left{_until(account)}",
+            author=f"budget:{budget.name}",
+            guidance=budget.guidance,
+            suggestions=budget.suggestions,
+            approvers=budget.approvers,
+            expires=budget.expires,
+        )
+    return None
+
+
+def window_of(
+    period: Period, zone: str, at: datetime
+) -> tuple[datetime, datetime] | tuple[None, None]:
+    """
+    Return when the window in which *at* falls begins and ends, aware UTC, by the calendar of *zone*.
+
+    Weeks begin on Monday (ISO 8601). A window begins when its first local second does, so that a day on which clocks
+    are changed has 23 or 25 hours. Every instant is in exactly one window, however clocks are changed.
+    """
+    if period is Period.TOTAL:
+        return None, None
+    place, at = _zone(zone), at.astimezone(UTC)
+    local = at.astimezone(place)
+    if period is Period.HOUR:
+        return _hour(local, at, place)
+    first = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+    if period is Period.WEEK:
+        first -= timedelta(days=first.weekday())
+    elif period is Period.MONTH:
+        first = first.replace(day=1)
+    following = _following(first, period)
+    begins, ends = _begin(first), _begin(following)
+    if at < ends:
+        return begins, ends
+    # Clocks were set back over midnight: what they show was over once, and is not begun again.
+    return ends, _begin(_following(following, period))
+
+
+def _hour(local: datetime, at: datetime, place: ZoneInfo) -> tuple[datetime, datetime]:
+    """By the clock of the world: an hour that clocks repeat is two, one that they skip is none, and half is a half."""
+    begins = at - timedelta(
+        minutes=local.minute, seconds=local.second, microseconds=local.microsecond
+    )
+    ends = begins + timedelta(hours=1)
+    offset, second = local.utcoffset(), at.replace(microsecond=0)
+    if begins.astimezone(place).utcoffset() != offset:
+        begins = _change(place, begins, second)
+    if (ends - _MICROSECOND).astimezone(place).utcoffset() != offset:
+        ends = _change(place, second, ends)
+    return begins, ends
+
+
+def _following(first: datetime, period: Period) -> datetime:
+    match period:
+        case Period.DAY:
+            return first + timedelta(days=1)
+        case Period.WEEK:
+            return first + timedelta(days=7)
+        case _:
+            return (first + timedelta(days=32)).replace(day=1)
+
+
+def _begin(midnight: datetime) -> datetime:
+    """Return when clocks first show *midnight* or, where they skip it, what comes next."""
+    # A skipped time that is not folded is read by the clocks before the change, so midnight is when they are changed:
+    # no zone has skipped midnight from an earlier time of day since 1971.
+    return midnight.astimezone(UTC)
+
+
+def _change(place: ZoneInfo, before: datetime, after: datetime) -> datetime:
+    """Return the second, later than *before* and no later than *after*, at which the clocks of *place* are changed."""
+    offset = before.astimezone(place).utcoffset()
+    while (seconds := (after - before) // timedelta(seconds=1)) > 1:
+        middle = before + timedelta(seconds=seconds // 2)
+        if middle.astimezone(place).utcoffset() == offset:
+            before = middle
+        else:
+            after = middle
+    return after
+
+
+@lru_cache(maxsize=256)
+def _zone(name: str) -> ZoneInfo:
+    return ZoneInfo(name)
+
+
+_NAMES = ("cost", "tokens", "calls")
+
+
+def _three(of: Any) -> tuple[Any, Any, Any]:
+    return of.cost, of.tokens, of.calls
+
+
+def _denial(budget: Budget, reason: str, guidance: str | None = None) -> Opinion:
+    author = f"budget:{budget.name}"
+    return Opinion(verdict=Verdict.DENY, reason=reason, author=author, guidance=guidance)
+
+
+def _shown(name: str, amount: int) -> str:
+    return f"{dollar_text(amount)} US dollars" if name == "cost" else f"{amount:,} {name}"
+
+
+def _until(account: Account) -> str:
+    return "" if account.ends_at is None else f" until {account.ends_at:%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,53 @@
+"""Link: one connection that the writer holds, and what differs between databases about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
+
+from sqlalchemy import Connection
+
+Parameters: TypeAlias = Sequence[Mapping[str, object]]
+"""One mapping of values by name for each execution of a statement."""
+
+Request: TypeAlias = tuple[str, Parameters]
+"""A statement, and what it is executed with."""
+
+
+class Link(Protocol):
+    """
+    A connection in which the writer begins and ends transactions itself.
+
+    Statements of the hot path go to the driver directly: SQLAlchemy's execution of one costs several times what the
+    database needs for it. Everything else uses `connection`, in the same transaction.
+    """
+
+    connection: Connection
+
+    def begin(self) -> None:
+        """Begin a transaction that may write."""
+        ...
+
+    def read(self, requests: Sequence[Request]) -> list[list[list[Any]]]:
+        """Execute each statement with each of its parameters, in order; return the rows of each, request by request."""
+        ...
+
+    def run(self, statement: str, parameters: Parameters) -> None:
+        """Execute *statement* with each of *parameters* in order. A failure may show only at the end."""
+        ...
+
+    def plain(self) -> Connection:
+        """Return `connection`, ready for SQLAlchemy, inside the transaction that was begun."""
+        ...
+
+    def commit(self) -> None:
+        """Return once the transaction is durable."""
+        ...
+
+    def rollback(self) -> None:
+        """End the transaction without a trace of it; whatever fails here is raised."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the connection, whatever state it is in; never raises."""
+        ...

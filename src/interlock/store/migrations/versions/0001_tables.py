@@ -1,0 +1,193 @@
+"""The tables: what there is of them at the first release."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+_ID = sa.String(36)
+_HASH = sa.String(64)
+_TIME = sa.BigInteger()
+_AMOUNTS = ("cost", "tokens", "calls")
+
+
+def upgrade(prefix: str, schema: str | None) -> None:
+    """Make them, each after those that it refers to."""
+    place = _Place(prefix, schema)
+    _policies(place)
+    _sessions(place)
+    _events(place)
+    _intents(place)
+    _tickets(place)
+    _budget_windows(place)
+    _usage(place)
+
+
+class _Place:
+    """Under which prefix and in which schema tables are made."""
+
+    def __init__(self, prefix: str, schema: str | None) -> None:
+        self.prefix = prefix
+        self._schema = schema
+
+    def table(self, name: str, *parts: Any, **options: Any) -> None:
+        op.create_table(f"{self.prefix}{name}", *parts, schema=self._schema, **options)
+
+    def index(self, table: str, name: str, *columns: str, where: str | None = None) -> None:
+        condition = None if where is None else sa.text(where)
+        op.create_index(
+            f"ix_{self.prefix}{table}_{name}",
+            f"{self.prefix}{table}",
+            list(columns),
+            schema=self._schema,
+            sqlite_where=condition,
+            postgresql_where=condition,
+        )
+
+    def key(self, column: str) -> sa.ForeignKey:
+        return sa.ForeignKey(f"{self._schema + '.' if self._schema else ''}{self.prefix}{column}")
+
+
+def _policies(place: _Place) -> None:
+    place.table(
+        "policies",
+        sa.Column("digest", _HASH, primary_key=True),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("document", sa.Text, nullable=False, comment="canonical JSON"),
+        sa.Column("stored_at", _TIME, nullable=False),
+    )
+
+
+def _sessions(place: _Place) -> None:
+    place.table(
+        "sessions",
+        sa.Column("id", _ID, primary_key=True),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("agent", sa.Text, nullable=False),
+        sa.Column("user", sa.Text),
+        sa.Column("team", sa.Text),
+        sa.Column("org", sa.Text),
+        sa.Column("status", sa.String(16), nullable=False),
+        sa.Column("policy", _HASH, place.key("policies.digest")),
+        sa.Column("head", sa.BigInteger, nullable=False, comment="seq of the last event"),
+        sa.Column("head_hash", _HASH, nullable=False),
+        sa.Column("opened_at", _TIME, nullable=False),
+        sa.Column("closed_at", _TIME),
+    )
+
+
+def _events(place: _Place) -> None:
+    place.table(
+        "events",
+        sa.Column("session_id", _ID, place.key("sessions.id"), primary_key=True),
+        sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("id", _ID, nullable=False),
+        sa.Column("at", _TIME, nullable=False),
+        sa.Column("kind", sa.String(32), nullable=False),
+        sa.Column("version", sa.SmallInteger, nullable=False),
+        sa.Column("body", sa.Text, nullable=False, comment="canonical JSON"),
+        sa.Column("trace_id", sa.String(32)),
+        sa.Column("span_id", sa.String(16)),
+        sa.Column("trace_flags", sa.SmallInteger),
+        sa.Column("previous_hash", _HASH, nullable=False),
+        sa.Column("hash", _HASH, nullable=False),
+    )
+    place.index("events", "trace_id", "trace_id", where="trace_id IS NOT NULL")
+
+
+def _intents(place: _Place) -> None:
+    place.table(
+        "intents",
+        sa.Column("session_id", _ID, place.key("sessions.id"), primary_key=True),
+        sa.Column("call_id", _ID, primary_key=True),
+        sa.Column("tool", sa.Text, nullable=False),
+        sa.Column("admitted_at", _TIME, nullable=False),
+        sa.Column(
+            "reserved", sa.Text, comment="JSON list: what the call holds of which budget window"
+        ),
+        sqlite_with_rowid=False,
+        comment="calls admitted and not yet finished; in doubt once their process is gone",
+    )
+
+
+def _tickets(place: _Place) -> None:
+    place.table(
+        "tickets",
+        sa.Column("id", _ID, primary_key=True),
+        sa.Column("session_id", _ID, place.key("sessions.id"), nullable=False),
+        sa.Column("call_id", _ID, nullable=False),
+        sa.Column("tool", sa.Text, nullable=False),
+        sa.Column("digest", _HASH, nullable=False),
+        sa.Column("arguments", sa.Text, nullable=False, comment="canonical JSON, secrets masked"),
+        sa.Column("reason", sa.Text, nullable=False),
+        sa.Column("approvers", sa.Text, nullable=False, comment="JSON list"),
+        sa.Column("requested_by", sa.Text, nullable=False, comment="JSON list"),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("opened_at", _TIME, nullable=False),
+        sa.Column("expires_at", _TIME, nullable=False),
+        sa.Column("decided_by", sa.Text),
+        sa.Column("decided_at", _TIME),
+        sa.Column("comment", sa.Text),
+    )
+    place.index("tickets", "session_digest", "session_id", "digest", "id")
+    place.index("tickets", "state", "state", "id")
+
+
+def _budget_windows(place: _Place) -> None:
+    place.table(
+        "budget_windows",
+        sa.Column("budget", sa.Text, primary_key=True),
+        sa.Column("scope", sa.Text, primary_key=True, comment="JSON list: whose share it is"),
+        sa.Column("starts_at", _TIME, primary_key=True),
+        sa.Column("ends_at", _TIME, comment="null: never"),
+        *(
+            sa.Column(f"{amount}_{part}", sa.BigInteger, nullable=part == "limit")
+            for amount in _AMOUNTS
+            for part in ("limit", "reserved", "spent")
+        ),
+        *(
+            sa.CheckConstraint(
+                f"{amount}_{part} >= 0", name=f"{place.prefix}budget_{amount}_{part}"
+            )
+            for amount in _AMOUNTS
+            for part in ("reserved", "spent")
+        ),
+        sqlite_with_rowid=False,
+        comment="what is reserved and spent of a budget, by whom, in which window; money in nano-dollars",
+    )
+
+
+def _usage(place: _Place) -> None:
+    place.table(
+        "usage",
+        sa.Column("id", _ID, primary_key=True),
+        sa.Column("at", _TIME, nullable=False),
+        sa.Column("session_id", _ID, place.key("sessions.id")),
+        sa.Column("call_id", _ID),
+        sa.Column("agent", sa.Text),
+        sa.Column("user", sa.Text),
+        sa.Column("team", sa.Text),
+        sa.Column("org", sa.Text),
+        sa.Column("provider", sa.Text),
+        sa.Column("model", sa.Text, nullable=False),
+        sa.Column("input_tokens", sa.BigInteger),
+        sa.Column("output_tokens", sa.BigInteger),
+        sa.Column("cache_read_tokens", sa.BigInteger),
+        sa.Column("cache_write_tokens", sa.BigInteger),
+        sa.Column("reasoning_tokens", sa.BigInteger),
+        sa.Column(
+            "cost_nano", sa.BigInteger, comment="nano-dollars; null: not known, which is not zero"
+        ),
+        sa.Column("priced_by", sa.Text),
+        sa.Column("charged", sa.Text, comment="JSON list: what which budget windows were charged"),
+        comment="every model call that was paid for, in a session or not",
+    )
+    for column in ("session_id", "user", "team", "org", "agent"):
+        place.index("usage", column, column, "at", where=f'"{column}" IS NOT NULL')
+    place.index("usage", "model", "model", "at")
+    place.index("usage", "at", "at")

@@ -1,0 +1,133 @@
+"""disagreements(): recompute every budget window from the events and the ledger, and name the rows that differ."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import suppress
+
+import msgspec
+from sqlalchemy import Connection, select, tuple_
+
+from interlock import events
+from interlock._budget import Amounts, WindowKey
+from interlock.store.budgets import Held
+from interlock.store.events import PAGE
+from interlock.store.statements import raw, tables_of
+from interlock.store.tables import AMOUNTS
+
+_TELLING = (events.CallDecided, events.CallFinished, events.UsageRecorded)
+
+
+def disagreements(connection: Connection) -> list[str]:
+    """
+    Return a sentence for each budget window whose sums are not what the events and the ledger of usage add up to.
+
+    Reads the whole history. Not checked are the limits and the end of a window, which are there to be shown: what is
+    decided with are those of the policy. That the events themselves are unchanged is the business of `verify`.
+    Run it on a snapshot.
+    """
+    sums = _Sums()
+    problems: list[str] = []
+    for body in _telling(connection):
+        # One that cannot be read was changed: `verify` names it, and here it shows in the sums.
+        with suppress(msgspec.MsgspecError, TypeError, ValueError):
+            sums.hear(events.decode(body))
+    for charge in _outside_sessions(connection, problems):
+        sums.charge(charge)
+    return problems + _compared(connection, sums)
+
+
+class _Sums:
+    """What the events and the ledger add up to."""
+
+    def __init__(self) -> None:
+        self.reserved: defaultdict[WindowKey, Amounts] = defaultdict(Amounts)
+        self.spent: defaultdict[WindowKey, Amounts] = defaultdict(Amounts)
+        self._held: dict[str, Held] = {}
+
+    def hear(self, event: events.Event) -> None:
+        match event:
+            case events.CallDecided(reserved=amounts) if amounts is not None:
+                self._held[event.call_id] = Held(amounts, event.windows)
+                for key in event.windows:
+                    self.reserved[key] += amounts
+            case events.CallFinished(charged=charged) if event.call_id in self._held:
+                held = self._held.pop(event.call_id)
+                for key in held.windows:
+                    self.reserved[key] -= held.amounts
+                self.charge(Held(charged or Amounts(), held.windows))
+            case events.UsageRecorded(charged=charged) if charged is not None:
+                self.charge(Held(charged, event.windows))
+            case _:
+                pass
+
+    def charge(self, charge: Held) -> None:
+        for key in charge.windows:
+            self.spent[key] += charge.amounts
+
+    def told(self) -> set[WindowKey]:
+        """Windows in which there is anything."""
+        both = (self.reserved, self.spent)
+        return {key for sums in both for key, amounts in sums.items() if amounts != Amounts()}
+
+
+def _telling(connection: Connection) -> Iterator[str]:
+    """The body of every event that moves a budget, session by session."""
+    table = tables_of(connection).events
+    kinds = [str(kind.__struct_config__.tag) for kind in _TELLING]
+    place = tuple_(table.c.session_id, table.c.seq)
+    after = ("", 0)
+    while True:
+        rows = connection.execute(
+            select(table.c.session_id, table.c.seq, table.c.body)
+            .where(table.c.kind.in_(kinds), place > after)
+            .order_by(table.c.session_id, table.c.seq)
+            .limit(PAGE)
+        ).all()
+        for row in rows:
+            yield row[2]
+        if len(rows) < PAGE:
+            return
+        after = rows[-1][0], rows[-1][1]
+
+
+def _outside_sessions(connection: Connection, problems: list[str]) -> Iterator[Held]:
+    """What the ledger says was charged for usage that no session has an event of."""
+    table = tables_of(connection).usage
+    rows = connection.execute(
+        select(table.c.id, table.c.charged).where(
+            table.c.session_id.is_(None), table.c.charged.is_not(None)
+        )
+    )
+    for usage_id, charged in rows:
+        try:
+            yield Held.read(charged)
+        except (msgspec.MsgspecError, TypeError, ValueError):
+            problems.append(f"usage {usage_id}: what it was charged cannot be read")
+
+
+def _compared(connection: Connection, sums: _Sums) -> list[str]:
+    table = tables_of(connection).windows
+    keys = [raw(column) for column in table.primary_key.columns]
+    numbers = [f"{name}_{part}" for part in ("reserved", "spent") for name in AMOUNTS]
+    missing = sums.told()
+    problems: list[str] = []
+    for row in connection.execute(
+        select(*keys, *(table.c[name] for name in numbers)).order_by(*keys)
+    ):
+        key = WindowKey(*row[:3])
+        missing.discard(key)
+        told = (*_three(sums.reserved[key]), *_three(sums.spent[key]))
+        for name, stored, wanted in zip(numbers, row[3:], told, strict=True):
+            if stored != wanted:
+                problems.append(f"{_named(key)}: {name} is {stored}, but adds up to {wanted}")
+    return problems + [f"{_named(key)} is missing" for key in sorted(missing)]
+
+
+def _three(amounts: Amounts) -> tuple[int, int, int]:
+    return amounts.cost, amounts.tokens, amounts.calls
+
+
+def _named(key: WindowKey) -> str:
+    return f"budget {key.budget} of {key.scope} from {key.starts_at}"

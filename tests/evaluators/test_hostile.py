@@ -1,0 +1,502 @@
+"""Evaluators that do their worst: whatever it is, the call is refused in time, and the next one is judged."""
+
+from __future__ import annotations
+
+import _thread
+import asyncio
+import contextvars
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from interlock import Call, Denied, Governor, Opinion, Verdict, events, governed
+from interlock.errors import EvaluatorFailed
+from interlock.evaluators.bench import AT_ONCE
+from tests.callers import WAYS, Caller, history
+from tests.judges import judge, naming
+from tests.samples import opinion
+
+Make = Callable[..., Governor]
+ALLOW = Opinion(verdict=Verdict.ALLOW, reason="fine", author="somebody else")
+PATIENCE_S = 20
+
+released = threading.Event()
+released.set()
+
+
+@pytest.fixture(params=WAYS)
+def caller(request: pytest.FixtureRequest) -> Caller:
+    """One tool, called by each kind of host."""
+    return Caller(request.param)
+
+
+@pytest.fixture(autouse=True)
+def release() -> Iterator[None]:
+    """End, with the test, whatever hangs; hostile ones behave from then on."""
+    released.clear()
+    yield
+    released.set()
+
+
+@pytest.fixture
+def governor(governor: Make) -> Iterator[Make]:
+    """Make governors that are closed when nothing hangs any more, so that closing them does not have to give up."""
+    yield governor
+    released.set()
+
+
+def blocks(self: Any, call: Call) -> Any:
+    """Hold its thread."""
+    released.wait()
+    return ALLOW
+
+
+async def blocks_the_loop(self: Any, call: Call) -> Any:
+    """Hold the loop of all."""
+    released.wait()
+    return ALLOW
+
+
+async def swallows_cancellation(self: Any, call: Call) -> Any:
+    """Go on whoever cancels it."""
+    while not released.is_set():
+        with suppress(BaseException):
+            await asyncio.sleep(0.002)
+    return ALLOW
+
+
+async def shields_itself(self: Any, call: Call) -> Any:
+    """Hide from the cancellation."""
+    with anyio.CancelScope(shield=True):
+        while not released.is_set():  # noqa: ASYNC110 - it is set in another thread
+            await anyio.sleep(0.002)
+    return ALLOW
+
+
+def answers_with_an_endless_awaitable(self: Any, call: Call) -> Any:
+    """Give something that yields for ever and swallows what is thrown into it."""
+
+    class Endless:
+        def __await__(self) -> Iterator[None]:
+            while not released.is_set():
+                with suppress(BaseException):
+                    yield
+
+    return Endless()
+
+
+class Slow:
+    """An answer that takes for ever to look at."""
+
+    @property
+    def __class__(self) -> Any:  # type: ignore[override]
+        released.wait()
+        return Opinion
+
+
+def answers_slowly(self: Any, call: Call) -> Any:
+    """Answer with what hangs whoever looks at it."""
+    return Slow()
+
+
+HANGING = [
+    blocks,
+    blocks_the_loop,
+    swallows_cancellation,
+    shields_itself,
+    answers_with_an_endless_awaitable,
+    answers_slowly,
+]
+
+
+def check_refused(found: Any, decided: events.Event) -> None:
+    """Check that this call was refused by a fault of the evaluator, and recorded so."""
+    assert type(found) is EvaluatorFailed, found
+    assert isinstance(decided, events.CallDecided)
+    assert (decided.verdict, decided.admitted) == (Verdict.DENY, False)
+    assert [o.author for o in decided.opinions if o.fault] == ["evaluator:judge"]
+    assert "planted" not in events.body_of(decided) + str(found)
+
+
+def decisions(found: list[Any]) -> list[events.CallDecided]:
+    """The decisions in the history at the end of what a `Caller` returns."""
+    return [event for event in found[-1] if isinstance(event, events.CallDecided)]
+
+
+@pytest.mark.promise(1)
+@pytest.mark.parametrize("evaluate", HANGING, ids=lambda function: function.__name__)
+def test_one_that_hangs_refuses(evaluate: Any, caller: Caller, governor: Make) -> None:
+    """Broken if an evaluator that never ends, whatever is done to it, keeps its call waiting or lets it through."""
+    own = {"judge": judge(evaluate)}
+    made = governor(naming("judge", timeout="30ms"), url="sqlite://", evaluators=own)
+    found = caller(made, times=2)
+    for error, decided in zip(found[:2], decisions(found), strict=True):
+        check_refused(error, decided)
+    assert "within 0.03 s" in str(found[0])
+    assert caller.ran == []
+
+
+@pytest.mark.promise(1)
+@pytest.mark.parametrize("evaluate", HANGING, ids=lambda function: function.__name__)
+def test_one_that_hangs_does_not_delay_a_denial(
+    evaluate: Any, caller: Caller, governor: Make
+) -> None:
+    """Broken if a call that is denied already waits for an evaluator that cannot be cancelled."""
+    began = threading.Event()
+
+    def noting(self: Any, call: Call) -> Any:
+        began.set()
+        return evaluate(self, call)
+
+    async def anoting(self: Any, call: Call) -> Any:
+        began.set()
+        return await evaluate(self, call)
+
+    def denying(self: Any, call: Call) -> Any:
+        assert began.wait(PATIENCE_S)
+        return opinion(Verdict.DENY, "no")
+
+    is_async = asyncio.iscoroutinefunction(evaluate)
+    own = {"slow": judge(anoting if is_async else noting), "denying": judge(denying)}
+    made = governor(naming("slow", "denying", timeout="1h"), url="sqlite://", evaluators=own)
+    error, history = caller(made)
+    assert type(error) is Denied
+    [decided] = [event for event in history if isinstance(event, events.CallDecided)]
+    assert [o.author for o in decided.opinions] == ["evaluator:denying", "policy:p"]
+    assert not released.is_set()
+
+
+@pytest.mark.promise(1)
+def test_who_held_the_loop_lets_the_next_be_judged(caller: Caller, governor: Make) -> None:
+    """Broken if an evaluator that blocked the loop for a while has broken it for good."""
+    made = governor(
+        naming("judge", timeout="30ms"),
+        url="sqlite://",
+        evaluators={"judge": judge(blocks_the_loop)},
+    )
+    check_refused(caller(made)[0], decisions(caller(made))[0])
+    released.set()
+    patient = Caller(caller.kind)
+    while not patient.ran:  # the deadline is short, so a busy machine may need another try
+        patient(made)
+    assert patient.ran == ["ann"]
+
+
+class Odd(BaseException):
+    """What no `except Exception` catches."""
+
+
+class Nameless(type):
+    """A class of classes that do not tell their names."""
+
+    @property
+    def __name__(cls) -> str:  # type: ignore[override]
+        raise SystemExit("4111-planted")
+
+
+class Unnamed(Exception, metaclass=Nameless):
+    """An exception that cannot be named."""
+
+
+async def child(error: BaseException) -> None:
+    """Be a task of the evaluator's own, which raises."""
+    raise error
+
+
+def spawning(error: BaseException) -> Any:
+    """Make an evaluator with a task that raises what breaks out of an event loop."""
+
+    async def evaluate(self: Any, call: Call) -> Any:
+        task = asyncio.create_task(child(error))
+        await asyncio.wait([task])
+        task.exception()
+        raise error
+
+    return evaluate
+
+
+def raising(error: BaseException, *, is_async: bool) -> Any:
+    """Make an evaluator that raises."""
+
+    def plain(self: Any, call: Call) -> Any:
+        raise error
+
+    async def coroutine(self: Any, call: Call) -> Any:
+        raise error
+
+    return coroutine if is_async else plain
+
+
+def exiting(self: Any, call: Call) -> Any:
+    """End the thread."""
+    _thread.exit()
+
+
+def quitting(self: Any, call: Call) -> Any:
+    """End the process, it thinks."""
+    sys.exit("4111-planted")
+
+
+async def stopping(self: Any, call: Call) -> Any:
+    """Stop the loop it runs in."""
+    asyncio.get_running_loop().stop()
+    raise Odd("4111-planted")
+
+
+async def cancelling_everybody(self: Any, call: Call) -> Any:
+    """Cancel whatever runs in its loop."""
+    for task in asyncio.all_tasks():
+        task.cancel()
+    await asyncio.sleep(PATIENCE_S)
+
+
+class Unreadable:
+    """An answer that raises when it is looked at."""
+
+    @property
+    def __class__(self) -> Any:  # type: ignore[override]
+        if released.is_set():  # other tests look at all objects there are
+            return object
+        raise KeyboardInterrupt("4111-planted")
+
+
+def answering_with(answer: Any, *, is_async: bool) -> Any:
+    """Make an evaluator that answers with *answer*."""
+
+    def plain(self: Any, call: Call) -> Any:
+        return answer
+
+    async def coroutine(self: Any, call: Call) -> Any:
+        return answer
+
+    return coroutine if is_async else plain
+
+
+class BadAwaitable:
+    """What is awaited, and gives an event loop nonsense."""
+
+    def __await__(self) -> Iterator[Any]:
+        """Give nonsense."""
+        yield "4111-planted"
+
+
+FAILING: dict[str, Any] = {
+    **{
+        f"raises {type(error).__name__}, {'async' if is_async else 'sync'}": raising(
+            error, is_async=is_async
+        )
+        for error in (
+            KeyboardInterrupt("4111-planted"),
+            SystemExit("4111-planted"),
+            asyncio.CancelledError("4111-planted"),
+            GeneratorExit("4111-planted"),
+            Odd("4111-planted"),
+            BaseExceptionGroup("4111-planted", [KeyboardInterrupt()]),
+        )
+        for is_async in (False, True)
+    },
+    "raises what has no name": raising(Unnamed("4111-planted"), is_async=False),
+    "raises what has no name, async": raising(Unnamed("4111-planted"), is_async=True),
+    "exits its thread": exiting,
+    "exits": quitting,
+    "stops its loop": stopping,
+    "cancels everybody": cancelling_everybody,
+    "answers what cannot be read": answering_with(Unreadable(), is_async=False),
+    "answers what cannot be read, async": answering_with(Unreadable(), is_async=True),
+    "answers what yields nonsense": answering_with(BadAwaitable(), is_async=False),
+}
+
+
+@pytest.mark.promise(1)
+@pytest.mark.parametrize("name", FAILING)
+def test_one_that_fails_refuses(name: str, caller: Caller, governor: Make) -> None:
+    """Broken if an evaluator that raises, exits or cancels lets the call through, escapes, or breaks the next one."""
+    own = {"judge": judge(FAILING[name])}
+    made = governor(naming("judge", timeout="15s"), url="sqlite://", evaluators=own)
+    found = caller(made, times=3)
+    for error, decided in zip(found[:3], decisions(found), strict=True):
+        check_refused(error, decided)
+        assert "within" not in str(error)
+    assert caller.ran == []
+
+
+@pytest.mark.promise(1)
+@pytest.mark.parametrize(
+    "error", [SystemExit(3), KeyboardInterrupt()], ids=lambda e: type(e).__name__
+)
+def test_a_task_that_breaks_out_of_the_loop_breaks_nothing(
+    error: BaseException, caller: Caller, governor: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Broken if a task that an evaluator leaves behind can end the loop that all others need."""
+    own = {"judge": judge(spawning(error))}
+    made = governor(naming("judge", timeout="15s"), url="sqlite://", evaluators=own)
+    found = caller(made, times=3)
+    for refused, decided in zip(found[:3], decisions(found), strict=True):
+        check_refused(refused, decided)
+    assert {record.getMessage() for record in caplog.records} == {
+        "an evaluator broke out of its event loop; the loop goes on"
+    }
+
+
+@pytest.mark.promise(1)
+def test_those_that_hang_are_bounded(caller: Caller, governor: Make) -> None:
+    """Broken if evaluators that hang take one thread after the other, or refuse for ever when they are done."""
+    before = set(threading.enumerate())
+    own = {"judge": judge(blocks)}
+    made = governor(naming("judge", timeout="1ms"), url="sqlite://", evaluators=own)
+    found = caller(made, times=AT_ONCE + 20)
+    assert {type(error) for error in found[:-1]} == {EvaluatorFailed}
+    new = [thread.name for thread in set(threading.enumerate()) - before]
+    assert new.count("interlock-evaluator") == AT_ONCE
+    assert "could not be asked within 0.001 s: others hold every place" in str(found[-2])
+    released.set()
+    patient = Caller(caller.kind)
+    while not patient.ran:
+        patient(made)
+    assert patient.ran == ["ann"]
+
+
+@pytest.mark.promise(1)
+def test_those_that_hang_in_the_loop_are_bounded(governor: Make) -> None:
+    """Broken if async evaluators that cannot be cancelled pile up without end."""
+    begun: list[int] = []
+
+    async def stubborn(self: Any, call: Call) -> Any:
+        begun.append(1)
+        return await swallows_cancellation(self, call)
+
+    made = governor(
+        naming("judge", timeout="20ms"), url="sqlite://", evaluators={"judge": judge(stubborn)}
+    )
+    found = Caller("async")(made, times=AT_ONCE + 5)
+    assert {type(error) for error in found[:-1]} == {EvaluatorFailed}
+    assert len(begun) <= AT_ONCE
+    assert "others hold every place" in str(found[-2])
+
+
+@pytest.mark.promise(1)
+def test_the_hosts_own_threads_are_left_alone(governor: Make) -> None:
+    """Broken if evaluators that hang use up the threads that the host's own `to_thread` needs."""
+    own = {"judge": judge(blocks)}
+    made = governor(naming("judge", timeout="1ms"), url="sqlite://", evaluators=own)
+
+    @governed
+    async def pay() -> None: ...
+
+    async def main() -> tuple[float, int]:
+        async with made.session("s", agent="bot"):
+            for _ in range(AT_ONCE):
+                with pytest.raises(EvaluatorFailed):
+                    await pay()
+        limiter = anyio.to_thread.current_default_thread_limiter()
+        return limiter.borrowed_tokens, await anyio.to_thread.run_sync(lambda: 7)
+
+    assert anyio.run(main) == (0, 7)
+
+
+async def noting_where(self: Any, call: Call) -> Any:
+    """Note the thread."""
+    seen.append(threading.current_thread())
+
+
+def noting_where_sync(self: Any, call: Call) -> Any:
+    """Note the thread."""
+    seen.append(threading.current_thread())
+
+
+seen: list[Any] = []
+
+
+@pytest.mark.promise(1)
+def test_no_evaluator_runs_where_the_caller_is(caller: Caller, governor: Make) -> None:
+    """Broken if an evaluator can hold the caller's event loop, or be taken for somebody's Ctrl-C there."""
+    seen.clear()
+    own = {"sync": judge(noting_where_sync), "async": judge(noting_where)}
+    assert (
+        caller(governor(naming("sync", "async"), url="sqlite://", evaluators=own))[0] == "receipt"
+    )
+    assert len(seen) == 2
+    assert threading.current_thread() not in seen
+    assert all(thread.daemon for thread in seen)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_an_evaluator_sees_the_callers_context(
+    is_async: bool, caller: Caller, governor: Make
+) -> None:
+    """Broken if an evaluator loses the caller's context variables, or can change them."""
+    word = contextvars.ContextVar("word", default="nothing")
+    heard: list[str] = []
+
+    def plain(self: Any, call: Call) -> Any:
+        heard.append(word.get())
+        word.set("changed")
+
+    async def coroutine(self: Any, call: Call) -> Any:
+        plain(self, call)
+
+    own = {"judge": judge(coroutine if is_async else plain)}
+    made = governor(naming("judge"), url="sqlite://", evaluators=own)
+    token = word.set("the caller's")
+    try:
+        assert caller(made, times=2)[:2] == ["receipt", "receipt"]
+        assert word.get() == "the caller's"
+    finally:
+        word.reset(token)
+    assert heard == ["the caller's", "the caller's"]
+
+
+@pytest.mark.promise(1)
+@pytest.mark.parametrize(
+    "evaluate", [*HANGING, FAILING["raises KeyboardInterrupt, async"]], ids=lambda f: f.__name__
+)
+def test_on_trio_too(evaluate: Any, governor: Make) -> None:
+    """Broken if a trio host waits for an evaluator for ever, or lets its call through."""
+    own = {"judge": judge(evaluate)}
+    made = governor(naming("judge", timeout="30ms"), url="sqlite://", evaluators=own)
+    ran: list[int] = []
+
+    @governed
+    async def pay() -> None:
+        ran.append(1)
+
+    async def main() -> list[events.Event]:
+        async with made.session("s", agent="bot") as session:
+            with pytest.raises(EvaluatorFailed) as refused:
+                await pay()
+            found = history(made, session.id)
+            check_refused(
+                refused.value, next(e for e in found if isinstance(e, events.CallDecided))
+            )
+            return found
+
+    anyio.run(main, backend="trio")
+    assert ran == []
+
+
+@pytest.mark.promise(1)
+def test_a_caller_that_is_cancelled_leaves_at_once(governor: Make) -> None:
+    """Broken if cancelling a call waits for an evaluator that cannot be cancelled, or the tool runs after all."""
+    own = {"judge": judge(swallows_cancellation)}
+    made = governor(naming("judge", timeout="1h"), url="sqlite://", evaluators=own)
+    ran: list[int] = []
+
+    @governed
+    async def pay() -> None:
+        ran.append(1)
+
+    async def main() -> bool:
+        async with made.session("s", agent="bot"):
+            with anyio.move_on_after(0.03) as scope:
+                await pay()
+            return scope.cancelled_caught
+
+    assert asyncio.run(main())
+    assert ran == []
+    assert not released.is_set()
