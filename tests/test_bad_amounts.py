@@ -169,17 +169,17 @@ def test_a_cost_that_books_cannot_hold_is_refused_by_any_budget(
     policy = {"version": 1, "name": "p", "default": "allow"}
     only_calls = {"name": "b", "per": "org", "calls": 9}
     with governor({**policy, "budgets": [only_calls]}).session("s", agent="bot"):
-        for amount in (4_611_686_019, 10**17, Decimal("4611686018.427387904")):
+        for amount in (72_057_595, 10**17, Decimal("72057594.037927936")):
             with pytest.raises(BudgetExceeded, match="counts no amounts as large"):
                 pay(amount)
-        assert pay(4_611_686_018) == "paid"
+        assert pay(72_057_594) == "paid"
     with governor(policy).session("s", agent="bot"):
         assert pay(10**17) == "paid"
         with pytest.raises(Denied, match="or more"):
             pay(10**18)
 
 
-@pytest.mark.parametrize("many", [{"input_tokens": 2**61, "output_tokens": 0}])
+@pytest.mark.parametrize("many", [{"input_tokens": 2**55, "output_tokens": 0}])
 def test_a_list_price_that_books_cannot_hold_is_unknown(many: Any, database: str) -> None:
     """Broken if usage whose price is beyond all reason cannot be recorded at all."""
     with Governor(database) as governor:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session as OrmSession
 import interlock
 from interlock import BudgetExceeded, Governor, Identity
 from interlock._budget import Account, Amounts, Budget, Claim, Dimension, Limits, dollars, nano
-from interlock.errors import NotConfigured
+from interlock.errors import Conflict, NotConfigured
 from interlock.store import budgets, usage
 from interlock.store.budgets import Accounts
 from interlock.store.statements import now
@@ -280,3 +280,21 @@ def test_budgets_are_given_in_one_place(database: str) -> None:
         Governor(database, policy=policy, budgets=[TENTH])
     with Governor(database, policy=policy) as governor:
         assert len(governor.record_usage(model="m", cost_usd="0.1").budgets) == 1
+
+
+@pytest.mark.promise(3)
+def test_what_is_counted_never_outgrows_the_books(either: str) -> None:
+    """Broken if sums beyond the database's integers are rounded, lost, or fail in the store."""
+    who = Identity(agent="bot", org="acme")
+    limits = [{"name": "b", "per": "org", "calls": 1_000}]
+    most = 2**56 - 1
+    with Governor(either, budgets=limits) as governor:
+        for _ in range(65):
+            governor.record_usage(model="m", input_tokens=most, output_tokens=0, identity=who)
+        with pytest.raises(Conflict, match="as much as its books can hold"):
+            governor.record_usage(model="m", input_tokens=1, output_tokens=0, identity=who)
+        (account,) = governor.read(budgets.standing)
+        assert account.spent.tokens == 65 * most
+        assert governor.verify_budgets() == []
+        (total,) = governor.read(usage.summary)
+        assert (total.calls, total.input_tokens) == (65, 65 * most)

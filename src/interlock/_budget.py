@@ -24,8 +24,14 @@ from interlock._verdict import Opinion, Verdict
 NANO = 10**9
 """Nano-dollars in a dollar."""
 
-MAX_AMOUNT = 2**62
-"""No amount is this large: the sum of two still fits the databases' integers. In money, 4.6 billion dollars."""
+MAX_AMOUNT = 2**56
+"""No call takes this much: in money, 72 million dollars."""
+
+MAX_SUM = 2**62
+"""
+No limit is this large, and a window in which so much is reserved and spent takes no further calls: what those in flight
+may add still fits the databases' integers. In money, 4.6 billion dollars.
+"""
 
 _EXACTLY = Context(prec=60, rounding=ROUND_CEILING)
 
@@ -161,6 +167,21 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     @property
+    def left_usd(self) -> Decimal | None:
+        """What can still be reserved in US dollars; None where there is no limit."""
+        return None if self.left.cost is None else dollars(self.left.cost)
+
+    @property
+    def spent_usd(self) -> Decimal:
+        """What finished calls were charged, in US dollars."""
+        return dollars(self.spent.cost)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much was counted that no more may be: see `MAX_SUM`."""
+        return any(amount >= MAX_SUM for amount in _three(self.reserved + self.spent))
+
+    @property
     def is_overspent(self) -> bool:
         """Whether more was charged than is allowed."""
         pairs = zip(_three(self.limits), _three(self.spent), strict=True)
@@ -262,6 +283,8 @@ def objection(call: Call, claim: Claim, account: Account, need: Need) -> Opinion
             f"budget {budget.name} has no money for this model",
             "Use a model that the budget lists.",
         )
+    if account.is_full:
+        return _denial(budget, f"budget {budget.name} has counted as much as its books can hold")
     if any(wanted is not None and wanted >= MAX_AMOUNT for wanted in _three(need)):
         return _denial(budget, f"budget {budget.name} counts no amounts as large as this call's")
     amounts = list(

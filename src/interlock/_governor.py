@@ -328,10 +328,15 @@ class Governor:
 
 
 def _budgets(policy: Policy | None, given: Iterable[Mapping[str, Any]]) -> Budgets:
-    listed = list(given)
     if policy is None:
+        # What is no list of mappings is told so by the same words as in a policy.
+        listed = (
+            given
+            if isinstance(given, (str, Mapping)) or not isinstance(given, Iterable)
+            else [*given]
+        )
         return Policy.build({"version": 1, "name": "budgets", "budgets": listed}).budgets
-    if listed:
+    if given:
         raise Misuse("budgets= is for a governor without a policy; write them into the policy")
     return policy.budgets
 

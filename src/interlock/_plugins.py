@@ -243,7 +243,7 @@ def _amount(answer: object) -> Decimal:
         raise TypeError(f"a price is a Decimal or None, not a {type(answer).__name__}")
     amount = money(answer)
     if nano(amount) >= MAX_AMOUNT:
-        raise ValueError("a price that books cannot hold: more than 4 billion dollars")
+        raise ValueError("a price that books cannot hold: 72 million dollars or more")
     return amount
 
 

@@ -57,6 +57,9 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                 raise Misuse(f"{name} is not a number of tokens: give a whole number, zero or more")
         if self.cost_usd is not None:
             msgspec.structs.force_setattr(self, "cost_usd", _cost(self.cost_usd))
+        cached = (self.cache_read_tokens or 0) + (self.cache_write_tokens or 0)
+        if self.input_tokens is not None and cached > self.input_tokens:
+            raise Misuse("tokens read from a cache and written to it are among the input_tokens")
         for part, whole in (
             ("cache_read_tokens", "input_tokens"),
             ("cache_write_tokens", "input_tokens"),
@@ -133,5 +136,5 @@ def _cost(value: object) -> Decimal:
     except ValueError as error:
         raise Misuse(f"cost_usd is {error}") from None
     if nano(amount) >= MAX_AMOUNT:
-        raise Misuse("cost_usd is not an amount that books can hold: more than 4 billion dollars")
+        raise Misuse("cost_usd is not an amount that books can hold: 72 million dollars or more")
     return amount

@@ -35,6 +35,7 @@ def compare(url: str, sequences: int) -> None:
 GATE = {"sqlite": 200, "postgresql": 40}
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.promise(3)
 def test_the_ledger_is_the_reference(either: str) -> None:
     """Broken if any sum, decision or intent is ever another than the reference model's, in any sequence of steps."""

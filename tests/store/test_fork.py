@@ -195,7 +195,7 @@ def test_a_fork_waits_for_the_transaction(store: Store) -> None:
     with child(lambda: [end.is_set(), count(store), store.write(lambda _: "written")]) as wait:
         assert wait() == [True, 0, "written"]
     writing.join()
-    assert store.write(lambda _: "written") == "written"
+    assert (store.write(lambda _: "written"), count(store)) == ("written", 0)
 
 
 def test_a_fork_inside_an_operation(store: Store) -> None:

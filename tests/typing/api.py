@@ -13,6 +13,7 @@ from typing import Any, assert_type
 
 from pydantic import BaseModel
 from sqlalchemy import Connection
+from sqlalchemy.orm import Session as OrmSession
 
 import interlock
 from interlock import (
@@ -78,6 +79,14 @@ def governors(policy: Policy) -> None:
     configure(made)
     configure(None)
     assert_type(interlock.session("s", agent="bot"), Session)
+
+
+def joining(made: Governor, connection: Connection, session: OrmSession) -> None:
+    assert_type(made.join(connection, operation, 1, second="x"), list[Decimal])
+    assert_type(made.join(session, operation, 1, second="x"), list[Decimal])
+    made.join(connection, operation, "x")  # type: ignore[arg-type]
+    made.join(session, operation, 1, third=2)  # type: ignore[call-arg]
+    made.join(None, operation, 1)  # type: ignore[arg-type]
 
 
 async def agovernors() -> None:

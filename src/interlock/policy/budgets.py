@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from interlock._budget import MAX_AMOUNT, Budget, Claim, Dimension, Limits, Period, claims, nano
+from interlock._budget import MAX_SUM, Budget, Claim, Dimension, Limits, Period, claims, nano
 from interlock._call import money
 from interlock._verdict import Verdict
 from interlock.policy.values import Duration, Name, Strict
@@ -26,7 +26,7 @@ from interlock.policy.values import Duration, Name, Strict
 
 def _money(value: object) -> Decimal:
     amount = money(value)
-    if nano(amount) >= MAX_AMOUNT:
+    if nano(amount) >= MAX_SUM:
         raise ValueError("not a limit: more than 4 billion dollars")
     return amount
 
@@ -48,7 +48,7 @@ Money = Annotated[
     PlainSerializer(lambda amount: f"{amount:f}", return_type=str),
     WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}]}),
 ]
-Amount = Annotated[StrictInt, Field(ge=0, lt=MAX_AMOUNT)]
+Amount = Annotated[StrictInt, Field(ge=0, lt=MAX_SUM)]
 _Per = Literal["session", "user", "team", "org", "agent", "tool", "model"]
 
 

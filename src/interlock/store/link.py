@@ -44,6 +44,14 @@ class Link(Protocol):
         """Return once the transaction is durable."""
         ...
 
+    def was_committed(self) -> bool | None:
+        """
+        Whether the transaction is durable whose commit failed because the connection was lost.
+
+        None: nobody can say.
+        """
+        ...
+
     def rollback(self) -> None:
         """End the transaction without a trace of it; whatever fails here is raised."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -20,11 +21,21 @@ _AGAIN = frozenset({"40001", "40P01"})
 # Class 08: connection exceptions. 57P: the server is shutting down, or was told to end the connection.
 _GONE = frozenset({"080", "57P"})
 
+# Of a transaction number that was not given away yet.
+_IN_THE_FUTURE = "22023"
+
 CONNECT_TIMEOUT_S = 10
 """How long a server that does not answer is waited for."""
 
 LOCK_TIMEOUT_MS = 30_000
 """How long a row is waited for that another transaction holds."""
+
+_ASK_AGAIN_AFTER_S = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+"""How often, and how long, a server is waited for that was lost while it committed."""
+
+# A server that has crashed may give the number of a lost transaction away again, and its answer about a number then
+# tells nothing; a crash, and nothing but that and an administrator, sets this apart.
+_LIFE = "pg_postmaster_start_time()::text || ' ' || pg_stat_get_bgwriter_stat_reset_time()::text"
 
 
 class Postgres:
@@ -109,12 +120,16 @@ class PostgresLink:
         self._error: type[Exception] = engine.dialect.loaded_dbapi.Error
         self._cursor = driver.cursor()
         self._pipeline: Any = None
+        self._engine = engine
+        self._life = driver.execute(f"SELECT {_LIFE}").fetchone()[0]
+        self._transaction: Any = None
 
     def begin(self) -> None:
         """Begin; the server hears of it together with the first statement."""
         self._pipeline = self._driver.pipeline()
         self._pipeline.__enter__()
         self._cursor.execute("BEGIN")
+        self._transaction = self._driver.cursor().execute("SELECT pg_current_xact_id()::text")
 
     def read(self, requests: Sequence[Request]) -> list[list[list[Any]]]:
         """Execute each statement with each of its parameters, in order; return the rows of each, request by request."""
@@ -135,8 +150,31 @@ class PostgresLink:
 
     def commit(self) -> None:
         """Return once the server has made the transaction durable."""
+        # Known before the server hears of it, so that it can be asked about; it came together with what was read.
+        (self._transaction,) = self._transaction.fetchone()
         self._cursor.execute("COMMIT")
         self._leave_pipeline()
+
+    def was_committed(self) -> bool | None:
+        """Ask the server, on another connection, what became of the transaction whose commit was cut off."""
+        if not isinstance(self._transaction, str):
+            return False  # cut off before
+        for pause in _ASK_AGAIN_AFTER_S:
+            time.sleep(pause)
+            try:
+                with self._engine.connect() as connection:
+                    life, status = connection.exec_driver_sql(
+                        f"SELECT {_LIFE}, pg_xact_status(%s::xid8)", (self._transaction,)
+                    ).one()
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) == _IN_THE_FUTURE:
+                    return False  # the server has crashed, and knows nothing of it
+                continue
+            if status == "aborted":
+                return False
+            if status == "committed":
+                return True if life and life == self._life else None
+        return None
 
     def rollback(self) -> None:
         """End the transaction without a trace of it."""

@@ -120,6 +120,10 @@ class SqliteLink:
         """Return once the transaction is on the disk."""
         self._driver.execute("COMMIT")
 
+    def was_committed(self) -> bool | None:
+        """Never asked: a file is not lost, it fails."""
+        return None
+
     def rollback(self) -> None:
         """End the transaction without a trace of it."""
         self.connection.rollback()  # what SQLAlchemy believes to have begun

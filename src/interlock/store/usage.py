@@ -8,13 +8,14 @@ from decimal import Decimal
 from typing import Any, Literal, TypeAlias
 
 import msgspec
-from sqlalchemy import BigInteger, Connection, func, literal_column, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, func, literal_column, select
 
 from interlock import events
 from interlock._budget import Account, Amounts, Claim, dollars, nano
 from interlock._call import Identity
 from interlock._clock import new_id
 from interlock._usage import Priced
+from interlock.errors import Conflict
 from interlock.store.budgets import Accounts, Held
 from interlock.store.events import append, lock
 from interlock.store.statements import Prepared, insertion, now, plain, raw, tables_of
@@ -28,6 +29,15 @@ Column: TypeAlias = Literal[
 _INSERT = Prepared(lambda tables: insertion(tables.usage))
 
 _DAY_US = 86_400_000_000
+_HALF: ColumnElement[int] = literal_column(str(10**9), BigInteger())
+_COUNTS = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "cost_nano",
+)
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,6 +111,8 @@ def record(
     amounts = amounts_of(priced)
     if wanted:
         accounts.lock(wanted, ())
+        if full := [key.budget for key in keys if accounts[key].is_full]:
+            raise Conflict(f"budget {full[0]} has counted as much as its books can hold")
         accounts.charge(keys, Amounts(), amounts)
         accounts.write()
     held = Held(amounts, keys) if keys else None
@@ -198,25 +210,27 @@ def summary(
     table = tables_of(connection).usage
     day = raw(table.c.at).op("/", return_type=BigInteger())(literal_column(str(_DAY_US)))
     columns: list[Any] = [day if name == "day" else table.c[name] for name in by]
-    counts = [
-        func.coalesce(func.sum(table.c[name]), 0)
-        for name in (
-            "input_tokens",
-            "output_tokens",
-            "cache_read_tokens",
-            "cache_write_tokens",
-            "reasoning_tokens",
-            "cost_nano",
+    # In two parts, since the sum of what is in a column may be more than a database can add up.
+    halves = [
+        func.coalesce(func.sum(half), 0)
+        for name in _COUNTS
+        for half in (
+            table.c[name].op("/", return_type=BigInteger())(_HALF),
+            table.c[name] % _HALF,
         )
     ]
-    query = select(*columns, func.count(), *counts, func.count() - func.count(table.c.cost_nano))
+    query = select(*columns, func.count(), *halves, func.count() - func.count(table.c.cost_nano))
     if since is not None:
         query = query.where(table.c.at >= since)
     if until is not None:
         query = query.where(table.c.at < until)
     for name, value in (where or {}).items():
         query = query.where(table.c[name] == value)
-    query = query.group_by(*columns).order_by(counts[-1].desc(), *columns).limit(limit)
+    query = (
+        query.group_by(*columns)
+        .order_by(halves[-2].desc(), halves[-1].desc(), *columns)
+        .limit(limit)
+    )
     return [_sum(tuple(row), len(columns), list(by)) for row in plain(connection).execute(query)]
 
 
@@ -224,24 +238,16 @@ def _sum(row: tuple[Any, ...], width: int, by: list[Column]) -> Sum:
     of = tuple(
         _day(value) if name == "day" else value for name, value in zip(by, row[:width], strict=True)
     )
-    calls, *counts, cost, unpriced = row[width:]
+    calls, *halves, unpriced = row[width:]
+    counts = [
+        int(high) * 10**9 + int(low) for high, low in zip(halves[::2], halves[1::2], strict=True)
+    ]
+    *tokens, cost = counts
     return Sum(
         of=of,
         calls=calls,
-        **dict(
-            zip(
-                (
-                    "input_tokens",
-                    "output_tokens",
-                    "cache_read_tokens",
-                    "cache_write_tokens",
-                    "reasoning_tokens",
-                ),
-                map(int, counts),
-                strict=True,
-            )
-        ),
-        cost_usd=dollars(int(cost)),
+        **dict(zip(_COUNTS[:-1], tokens, strict=True)),
+        cost_usd=dollars(cost),
         unpriced=unpriced,
     )
 

@@ -266,7 +266,7 @@ class Writer:
         if len(batch) > 1:
             try:
                 self._transaction(batch)
-            except _NotBegun as error:
+            except (_NotBegun, _Unknown) as error:
                 for job in batch:
                     job.error = error.reason
             except BaseException:  # noqa: BLE001 - one of them failed, or the commit did: find out which, one by one
@@ -282,7 +282,7 @@ class Writer:
         job.error = None
         try:
             self._transaction([job])
-        except _NotBegun as error:
+        except (_NotBegun, _Unknown) as error:
             job.error = error.reason
         except BaseException as error:  # noqa: BLE001 - it belongs to the caller, who may be in another thread
             if self._database.is_error(error) or isinstance(error, OSError):
@@ -326,7 +326,7 @@ class Writer:
                     raise
                 finally:
                     self._inside.transaction = False
-                link.commit()
+                lives = self._commit(link)
             except BaseException:
                 try:
                     link.rollback()
@@ -335,9 +335,28 @@ class Writer:
                 else:
                     self._link = link
                 raise
-            self._link = link
+            if lives:
+                self._link = link
+            else:
+                link.close()
         finally:
             self._turnstile.__exit__(None, None, None)
+
+    def _commit(self, link: Link) -> bool:
+        """Commit; return whether the connection can be used again."""
+        try:
+            link.commit()
+        except Exception as error:
+            if not self._database.is_lost(error):
+                raise
+            # It may be durable, and must then neither be done again nor be called undone.
+            was_committed = link.was_committed()
+            if was_committed is None:
+                raise _Unknown(error) from error
+            if not was_committed:
+                raise _Interrupted(error) from error
+            return False
+        return True
 
     def _begun(self, link: Link | None) -> Link:
         try:
@@ -381,6 +400,18 @@ class _Interrupted(Exception):
     def __init__(self, error: Exception) -> None:
         super().__init__()
         self.error = error
+
+
+class _Unknown(Exception):
+    """The connection was lost while it committed, and nobody can say what became of that."""
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__()
+        self.reason = StoreUnavailable(
+            "the connection to the store was lost while it committed, and it cannot be found out whether this was "
+            "written. Look before doing it again; a call that was admitted is then listed as in doubt"
+        )
+        self.reason.__cause__ = cause
 
 
 class _NotBegun(Exception):
