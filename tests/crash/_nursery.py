@@ -121,9 +121,12 @@ _MODES: dict[str, Callable[[Session], None]] = {
 }
 
 
-def live(url: str, mode: str) -> None:
+def live(url: str, mode: str, policy: dict[str, Any] = ALLOW) -> None:
     """Make calls until killed."""
-    with Governor(url, policy=ALLOW) as governor, governor.session("victim", agent="v") as session:
+    with (
+        Governor(url, policy=policy) as governor,
+        governor.session("victim", agent="v", user="ann", org="acme") as session,
+    ):
         _say("open")
         _MODES[mode](session)
 

@@ -46,7 +46,11 @@ class Server:
         """Start it again; it recovers first."""
         options = "-c listen_addresses='' "
         options += f"-c unix_socket_directories='{self._data}' -c max_connections=200"
-        (self._data / "postmaster.pid").unlink(missing_ok=True)
+        for lock in (
+            "postmaster.pid",
+            ".s.PGSQL.5432.lock",
+        ):  # where nobody has buried its process yet
+            (self._data / lock).unlink(missing_ok=True)
         arguments = (f"--pgdata={self._data}", f"--log={self._data}/log", f"--options={options}")
         self._run("pg_ctl", "start", "-w", *arguments)
 

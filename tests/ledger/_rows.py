@@ -69,6 +69,11 @@ class Rows:
             assert sums.pop(window, dict.fromkeys(AMOUNTS, 0)) == reserved, window
         assert sums == {}
 
+    def one(self, query: str) -> tuple[Any, ...]:
+        """Return the one row of *query*."""
+        (row,) = self._connection.execute(query).fetchall()
+        return tuple(row)
+
     def close(self) -> None:
         """Let go of the database."""
         self._connection.close()

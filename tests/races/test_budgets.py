@@ -75,30 +75,47 @@ def assert_exact(
     assert one.verify_budgets() == []
 
 
-@LEVELS
-@ORDERS
-@pytest.mark.promise(3)
-def test_processes(
-    governor: Make,
-    database: str,
-    crew: Crew,
-    order: dict[str, Any],
-    budgets: list[dict[str, Any]],
-    room: int,
+def race(
+    one: Governor, url: str, crew: Crew, order: dict[str, Any], levels: tuple[Any, int]
 ) -> None:
-    """Broken if 8 processes spend more or less than a budget allows at any level, or see anything but its refusal."""
+    """Have 8 processes try to spend more than there is, and audit."""
+    budgets, room = levels
     policy = policy_of(budgets)
-    one = governor(policy)
     with one.session("shared", agent="racer", **worker.SPENDER) as common:
-        answers = crew.all(**order, url=database, policy=policy, session=common.id)
+        answers = crew.all(**order, url=url, policy=policy, session=common.id)
 
     tries = len(crew) * order["tries"] * (order.get("threads") or order["tasks"])
     winners = [call for answer in answers for call in answer["returned"]]
     refused = sum((Counter(answer["errors"]) for answer in answers), Counter[str]())
     assert refused == {"BudgetExceeded": tries - room}
-    assert_exact(one, database, budgets, winners, room)
+    assert_exact(one, url, budgets, winners, room)
     assert sum(bool(answer["returned"]) for answer in answers) >= 2, "one process won it all"
     assert max(max(answer["batches"]) for answer in answers) > 1, "nobody shared a transaction"
+
+
+@LEVELS
+@ORDERS
+@pytest.mark.promise(3)
+def test_processes(
+    governor: Make, database: str, crew: Crew, order: dict[str, Any], budgets: Any, room: int
+) -> None:
+    """Broken if 8 processes spend more or less than a budget allows at any level, or see anything but its refusal."""
+    race(governor(policy_of(budgets)), database, crew, order, (budgets, room))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("number", range(10))
+@LEVELS
+@pytest.mark.promise(3)
+def test_processes_for_long(
+    governor: Make, database: str, crew: Crew, budgets: Any, room: int, number: int
+) -> None:
+    """Broken as above, if more rarely: 64 tasks of 8 processes, 64 tries each, ten times."""
+    order = {"do": "spend_in_tasks", "tasks": 64, "tries": 64}
+    if number % 2:
+        order = {"do": "spend_in_threads", "threads": 8, "tries": 512}
+    race(governor(policy_of(budgets)), database, crew, order, (budgets, room))
 
 
 @LEVELS
@@ -153,28 +170,59 @@ def test_own_sessions_one_budget(governor: Make, database: str, crew: Crew) -> N
     """Broken if calls that share a budget but no session, so that no session's lock orders them, overspend it."""
     policy = policy_of(THREE[1:])
     one = governor(policy)
-    sessions = [one.session(f"own-{n}", agent="racer", **worker.SPENDER) for n in range(len(crew))]
-    for session in sessions:
-        one._machinery.store.write(session._open)  # open, and not current here
-    opened = [report.session_id for report in one.verify()]
-    answers = crew.together(
-        [
-            {
-                "do": "spend_in_tasks",
-                "tasks": 32,
-                "tries": 2,
-                "url": database,
-                "policy": policy,
-                "session": session,
-            }
-            for session in opened
-        ]
-    )
+    answers = in_own_sessions(one, crew, database, [policy, policy], tasks=32, tries=2)
     winners = [call for answer in answers for call in answer["returned"]]
     refused = sum((Counter(answer["errors"]) for answer in answers), Counter[str]())
     assert refused == {"BudgetExceeded": 8 * 64 - 120}
     assert_exact(one, database, THREE[1:], winners, 120)
     assert sum(bool(answer["returned"]) for answer in answers) >= 2, "one process won it all"
+
+
+def in_own_sessions(
+    one: Governor, crew: Crew, url: str, policies: list[dict[str, Any]], *, tasks: int, tries: int
+) -> list[dict[str, Any]]:
+    """Have each process spend in a session of its own, every other one under the other policy."""
+    who = worker.SPENDER
+    opened = [
+        # Open, and not current here.
+        one.write(one.session(f"own-{n}", agent="racer", **who)._open).session_id
+        for n in range(len(crew))
+    ]
+    order = {"do": "spend_in_tasks", "tasks": tasks, "tries": tries, "url": url}
+    return crew.together(
+        [{**order, "policy": policies[n % 2], "session": opened[n]} for n in range(len(crew))]
+    )
+
+
+def without_deadlock(one: Governor, crew: Crew, url: str, *, tries: int) -> None:
+    """Call under policies that name the same budgets in another order; the server must not have cut any knot."""
+    budgets = [{"name": f"{n}", "per": "org", "calls": 10**9} for n in range(5)]
+    policies = [policy_of(budgets), policy_of(budgets[::-1])]
+    answers = in_own_sessions(one, crew, url, policies, tasks=8, tries=tries)
+    assert [answer["errors"] for answer in answers] == [{}] * len(crew)
+    with Rows(url) as rows:
+        made = {row[2]["calls"] for row in rows.windows().values()}
+        (deadlocks,) = rows.one(
+            "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+        )
+    assert made == {len(crew) * 8 * tries}
+    assert deadlocks == 0
+
+
+@pytest.mark.parametrize("either", ["postgres"], indirect=True)
+@pytest.mark.promise(3)
+def test_no_deadlock(governor: Make, database: str, crew: Crew) -> None:
+    """Broken if budgets are locked in the order of the policy, so that two workers may wait for each other."""
+    without_deadlock(governor(), crew, database, tries=8)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("either", ["postgres"], indirect=True)
+@pytest.mark.promise(3)
+def test_no_deadlock_for_long(governor: Make, database: str, crew: Crew) -> None:
+    """Broken as above, if more rarely."""
+    without_deadlock(governor(), crew, database, tries=160)
 
 
 @pytest.mark.promise(3)

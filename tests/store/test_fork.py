@@ -228,7 +228,7 @@ def test_a_fork_inside_an_operation(store: Store) -> None:
         with child(body) as wait:
             return wait()
 
-    why = "the process was forked while the store was in use; open it anew in the child"
+    why = "the process was forked while the store was in use, so the child cannot use it"
     assert store.write(operation) == [f"{why}; nothing was written", f"{why}; nothing was read"]
     assert store.read(operation) == [f"{why}; nothing was written", f"{why}; nothing was read"]
     assert store.write(lambda _: "written") == "written"

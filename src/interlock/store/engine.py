@@ -85,9 +85,10 @@ class Store:
         self._lost: str | None = None
         self._paused = self._is_quiet = False
         self._writer = self._new_writer()
+        with _forking:
+            _open.add(self)
         if ensure:
             self._ensure()
-        _open.add(self)
 
     def write(
         self,
@@ -212,6 +213,7 @@ class Store:
     def _before_fork(self) -> None:
         # A child that merely has a connection to an SQLite file open, unused, believes to hold the parent's locks:
         # https://www.sqlite.org/howtocorrupt.html, section 2.6. So nothing is open while the process forks.
+        self._paused = self._is_quiet = False
         nobody_reads = self._readers.hold(_FORK_WAIT_S)
         self._paused = self._writer.pause(_FORK_WAIT_S, keep=self.database.in_memory)
         self._is_quiet = nobody_reads and self._paused
@@ -234,7 +236,7 @@ class Store:
             self.database.writing.dispose(close=False)
             self.database.reading.dispose(close=False)
             self._lost = (
-                "the process was forked while the store was in use; open it anew in the child"
+                "the process was forked while the store was in use, so the child cannot use it"
             )
         elif self.database.in_memory:
             self._lost = "a store in memory stays with the process that opened it"

@@ -159,6 +159,8 @@ class PostgresLink:
         """Ask the server, on another connection, what became of the transaction whose commit was cut off."""
         if not isinstance(self._transaction, str):
             return False  # cut off before
+        with suppress(Exception):
+            self._driver.close()  # so that a server that waits for more of it waits no longer
         for pause in _ASK_AGAIN_AFTER_S:
             time.sleep(pause)
             try:
