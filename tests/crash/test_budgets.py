@@ -16,8 +16,7 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 
-from interlock import Governor, Identity, governed
-from interlock.errors import StoreUnavailable
+from interlock import Governor, Identity, InterlockError, governed
 from interlock.store import schema
 from interlock.store.engine import Store
 from tests.crash import _server
@@ -69,7 +68,7 @@ def kill_many(nursery: Nursery, url: str, tmp_path: Path, mode: str, kills: int)
     moments: Counter[str] = Counter()
     for number in range(1, kills + 1):
         after = chance.randrange(1, 12) if chance.random() < 0.8 else None
-        kill = Kill(chance.uniform(0, 0.003 if after else 0.02), calls=after)
+        kill = Kill(chance.uniform(0, 0.012 if after else 0.02), calls=after)
         order = {"do": "live", "url": url, "mode": mode, "policy": POLICY}
         life = nursery.life(**order, side_file=str(side_file), kill=kill)
         assert life.status == -signal.SIGKILL, f"seed {seed}: the child ended by itself"
@@ -166,8 +165,8 @@ def kill_server(server: Server, kills: int, caplog: pytest.LogCaptureFixture) ->
                     key = f"{number}-{n}"
                     try:
                         returned.append(act(key))
-                    except StoreUnavailable as error:
-                        told[key] = str(error)
+                    except InterlockError as error:
+                        told[key] = f"{type(error).__name__}: {error}"
                         over.wait(0.01)
 
         def killer(_: int) -> None:
