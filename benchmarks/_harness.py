@@ -16,7 +16,7 @@ import sqlite3
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -63,15 +63,25 @@ class Options:
         json: Print one JSON object of named ratios, and nothing else, on standard output.
         rounds: How often each cell is measured.
         seconds: For about how long each time.
+        only: The parts that were asked for; all of them unless some were named.
     """
 
-    def __init__(self, description: str | None) -> None:
+    def __init__(self, description: str | None, *, parts: Sequence[str] = ()) -> None:
+        """Read the command line; *parts* are what `--only` can name, each also by what it begins with."""
         parser = argparse.ArgumentParser(description=description)
         parser.add_argument("--quick", action="store_true", help="end within 50 seconds")
         parser.add_argument("--json", action="store_true", help="print only the ratios, as JSON")
+        if parts:
+            parser.add_argument(
+                "--only", metavar="CELL,...", default="", help=f"of: {', '.join(parts)}"
+            )
         given = parser.parse_args()
         self.quick: bool = given.quick
         self.json: bool = given.json
+        wanted = tuple(filter(None, getattr(given, "only", "").split(",")))
+        self.only = [part for part in parts if not wanted or part.startswith(wanted)]
+        if parts and not self.only:
+            parser.error(f"--only: none of {', '.join(parts)}")
         self.rounds = 5 if self.quick else 9
         self.seconds = 0.3 if self.quick else 1.0
 
@@ -113,12 +123,15 @@ def show(
     title: str,
     method: str,
     results: Mapping[str, Result],
-    ratios: Mapping[str, float],
+    ratios: Mapping[str, float | None],
     meanings: Mapping[str, str],
 ) -> None:
-    """Print the ratios, as JSON or as tables with how they were come by."""
+    """Print the ratios, as JSON or as tables with how they were come by; None is what could not be measured."""
     if options.json:
-        sys.stdout.write(json.dumps({name: round(ratio, 3) for name, ratio in ratios.items()}))
+        rounded = {
+            name: None if ratio is None else round(ratio, 3) for name, ratio in ratios.items()
+        }
+        sys.stdout.write(json.dumps(rounded))
         sys.stdout.write("\n")
         return
     console = Console()
@@ -130,7 +143,7 @@ def show(
     console.print(measured)
     table = Table("ratio", "value", "what it says", title="ratios within this run")
     for name, ratio in ratios.items():
-        table.add_row(name, f"{ratio:.2f}", meanings[name])
+        table.add_row(name, "missing" if ratio is None else f"{ratio:.2f}", meanings[name])
     console.print(table)
     console.print(
         f"{options.rounds} rounds of {options.seconds:g} s. "

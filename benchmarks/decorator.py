@@ -1,13 +1,14 @@
 """
-What `@governed` costs apart from the store: the deciding half of a call, over a bare call through wrapt.
+What `@governed` costs apart from the store: a whole call but for its two transactions, over a bare call through wrapt.
 
-The policy has 10,001 rules, of which one, with two conditions, is of the tool; one plugin has a hook and no view.
-Included are the parts themselves: wrapper, binder, `describe` with the copy, the view, the canonical bytes and the two
-digests, the call's id, the flow and its driver, `Policy.opinion`, `Plugins.opinions`, `decide`, the scope that the tool
-runs in, and the digest of its result. Not included is what records and shows: no event, no hash chain, no transaction,
-no span, no hook after the fact. So what performs the flow's effects here answers `Admit` with the decision itself, and
-`Settle` with nothing. The measure is wrapt's decorator around the same function with nothing to do: half a microsecond
-on a machine like CI's.
+The policy has 10,001 rules, of which one, with two conditions, is of the tool; one plugin has a hook and no view; no
+OpenTelemetry SDK is there. Included are the parts themselves: wrapper, binder, `describe` with the copy, the view, the
+canonical bytes and the digest, the call's id, the flow, its driver and its performer, `Policy.opinion`,
+`Plugins.opinions`, `decide`, the scope that the tool runs in, telemetry that nobody hears, and the digest of the
+result. Not included is what records: no event, no hash chain, no transaction. So the performer here answers `Admit`
+with the decision itself, and `Settle` with nothing.
+
+The measure is wrapt's decorator around the same function with nothing to do: half a microsecond on a machine like CI's.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -28,11 +28,16 @@ from interlock._call import describe
 from interlock._canonical import canonical, digest
 from interlock._clock import SystemClock, new_id
 from interlock._decide import decide
-from interlock._flow import Admission, Admit, Consult, Settle
+from interlock._drive import Judges, Machinery, Performer
+from interlock._flow import Admission, Admit, Settle
 from interlock._plugins import Plugins
 from interlock._scope import Scope, entered
 from interlock._state import SessionStatus
+from interlock._telemetry import Telemetry
+from interlock._usage import Estimate
+from interlock.evaluators import Panel
 from interlock.events import GENESIS, SessionOpened, link
+from interlock.store.engine import Store
 
 RULES = 10_000
 IDENTITY = Identity(agent="bench", user="u-17", org="acme")
@@ -57,52 +62,57 @@ class Watcher:
         """Have no view."""
 
 
-class Deciding:
-    """Performs the effects of one call as far as they decide it."""
-
-    def __init__(self, policy: Policy, plugins: Plugins, call: Call) -> None:
-        self.call = call
-        self._policy = policy
-        self._plugins = plugins
+class Deciding(Performer):
+    """Performs the effects of one call; of its transactions, what they decide."""
 
     def perform(self, effect: Any) -> Any:
-        """Consult, decide, and nothing else."""
-        match effect:
-            case Consult():
-                return (self._policy.opinion(self.call), *self._plugins.opinions(self.call))
-            case Admit(opinions=opinions):
-                decision = decide(
-                    self.call, opinions, status=SessionStatus.OPEN, ticket=None, now=NOW
-                )
-                return Admission(decision=decision, recorded=RECORDED)
-            case Settle(ending=ending):
-                digest(canonical(ending.result))
-        return None
+        """Do as a performer does, but write nothing."""
+        kind = type(effect)
+        if kind is Admit:
+            heard = effect.counsel.recalled(self.call, {}, NOW)
+            decision = decide(
+                self.call, heard.opinions, status=SessionStatus.OPEN, ticket=None, now=NOW
+            )
+            return Admission(decision=decision, recorded=RECORDED)
+        if kind is Settle:
+            digest(canonical(effect.ending.result))
+            return None
+        return super().perform(effect)
 
     async def aperform(self, effect: Any) -> tuple[Any, None]:
         """Do as `perform` does."""
         return self.perform(effect), None
 
-    def running(self, *, attach: bool = True) -> Any:
-        """Show nothing."""
-        return nullcontext(attach)
-
 
 class Sitting:
     """A session, as far as calls are decided in it."""
 
-    def __init__(self, policy: Policy, plugins: Plugins) -> None:
-        self._policy = policy
-        self._plugins = plugins
+    def __init__(self, machinery: Machinery, judges: Judges) -> None:
+        self._machinery = machinery
+        self._judges = judges
 
     def performer(
-        self, tool: Tool, arguments: Mapping[str, object]
+        self, tool: Tool, arguments: Mapping[str, object], _estimate: Estimate | None = None
     ) -> tuple[Deciding, dict[str, Any]]:
         """Describe the call."""
         call, copied = describe(
             tool, arguments, call_id=new_id(), session_id=SESSION, identity=IDENTITY
         )
-        return Deciding(self._policy, self._plugins, call), copied
+        return Deciding(self._machinery, self._judges, call, "bench"), copied
+
+
+def sitting() -> Sitting:
+    """Return a session under a policy of many rules, with one plugin."""
+    judge = policy()
+    judges = Judges(policy=judge, panel=Panel(judge, {}))
+    machinery = Machinery(
+        store=Store("sqlite://", clock=None),
+        judges=judges,
+        plugins=Plugins([Watcher()]),
+        telemetry=Telemetry(),
+        clock=SystemClock(),
+    )
+    return Sitting(machinery, judges)
 
 
 def policy() -> Policy:
@@ -167,7 +177,7 @@ def main() -> None:
         "wrapped, awaited": awaited(through(arefund)),
         "governed, awaited": awaited(declared(arefund)),
     }
-    with entered(Scope(Sitting(policy(), Plugins([Watcher()])))):
+    with entered(Scope(sitting())):
         results = interleaved(options, cells)
     show(
         options,

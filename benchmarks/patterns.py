@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from _harness import Options, Sample, interleaved, show, timed
@@ -18,7 +19,7 @@ from _harness import Options, Sample, interleaved, show, timed
 from interlock import Call, Identity, Policy, Tool
 from interlock._call import describe
 from interlock._re2 import MAX_WORK, Pattern
-from interlock.evaluators import Panel
+from interlock.evaluators import Panel, aheard
 from interlock.evaluators.patterns import MAX_BYTES
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -82,7 +83,9 @@ async def _longest(number: int | None, pause: float) -> tuple[float, float]:
     ticking = asyncio.create_task(tick())
     await asyncio.sleep(0)
     begun = time.perf_counter()
-    await (asyncio.sleep(pause) if number is None else JUDGES.opinions(CALLS[number]))
+    await (
+        asyncio.sleep(pause) if number is None else aheard(partial(JUDGES.opinions, CALLS[number]))
+    )
     taken = time.perf_counter() - begun
     over = True
     await ticking

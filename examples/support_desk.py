@@ -190,7 +190,7 @@ async def work(governor: Governor, session: Session, timeline: Timeline, db: str
         state = result.to_state()
         for ticket in await apply_answers(state):
             command = [str(INTERLOCK), "approvals", "approve", ticket.id, "--db", db]
-            command += ["--by", "ann", "--comment", "photos seen"]
+            command += ["--as", "ann", "--yes", "--comment", "photos seen"]
             console.print("\nThe run waits. A person answers, in a second process:", style="yellow")
             show_command(command, end="\n\n")
             run = partial(subprocess.run, check=True, stdout=subprocess.DEVNULL)

@@ -16,22 +16,24 @@ class Caller:
 
     Attributes:
         kind: Which of `WAYS`.
+        gives: What the tool returns.
         ran: What the tool was called with, each time that its body ran.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, gives: Any = "receipt") -> None:
         self.kind = kind
+        self.gives = gives
         self.ran: list[Any] = []
 
         @governed(name="pay")
-        def pay(to: Any = "ann") -> str:
+        def pay(to: Any = "ann") -> Any:
             self.ran.append(to)
-            return "receipt"
+            return self.gives
 
         @governed(name="pay")
-        async def apay(to: Any = "ann") -> str:
+        async def apay(to: Any = "ann") -> Any:
             self.ran.append(to)
-            return "receipt"
+            return self.gives
 
         self._pay, self._apay = pay, apay
 

@@ -17,7 +17,7 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from sqlalchemy import create_engine, make_url, select
 
-from interlock import ApprovalNeeded, Denied, Governor, Usage, events, governed
+from interlock import ApprovalNeeded, Denied, Governor, Grant, Usage, events, governed
 from interlock.store import tickets
 from interlock.store.events import whole_history
 from interlock.store.tables import DEFAULT as TABLES
@@ -31,6 +31,7 @@ TABLE_NAMES = [
     "tickets",
     "policies",
     "budget_windows",
+    "budget_leases",
     "usage",
 ]
 POLICY: dict[str, Any] = {
@@ -41,7 +42,26 @@ POLICY: dict[str, Any] = {
         {"id": "rest", "tools": ["lookup", "chat"], "verdict": "allow"},
     ],
     "budgets": [{"name": "all", "per": "org", "window": "day", "calls": 100, "cost_usd": 5}],
+    "steering": {"retries": 9},  # so that a session remembers something
 }
+LEND = [
+    """
+    INSERT INTO budget_leases (
+        budget, scope, starts_at, worker, moved_at, cost_limit, cost_reserved, cost_spent,
+        tokens_limit, tokens_reserved, tokens_spent, calls_limit, calls_reserved, calls_spent
+    )
+    SELECT budget, scope, starts_at, 'w-1', starts_at, cost_spent + 10, 0, cost_spent,
+        tokens_spent + 10, 0, tokens_spent, calls_spent + 10, 0, calls_spent
+    FROM budget_windows WHERE scope = '["acme"]'
+    """,
+    """
+    UPDATE budget_windows SET cost_leased = cost_spent + 10, tokens_leased = tokens_spent + 10,
+        calls_leased = calls_spent + 10, cost_spent = 0, tokens_spent = 0, calls_spent = 0
+    WHERE scope = '["acme"]'
+    """,
+]
+"""Has a worker lease some of a budget, as many workers at once would."""
+
 Key = tuple[tuple[str, Any], ...]
 """The columns of a row's primary key, with their values."""
 
@@ -64,6 +84,7 @@ def fill(url: str) -> None:
     with Governor(url, policy=POLICY, clock=clock, tracer_provider=TracerProvider()) as governor:
         _everything(governor, clock)
     copy_context().run(_leave_open, Governor(url, policy=POLICY, clock=clock))
+    run(url, *LEND)
 
 
 def _leave_open(governor: Governor) -> None:
@@ -101,7 +122,8 @@ def _everything(governor: Governor, clock: ManualClock) -> None:
         clock.advance(timedelta(seconds=1))
         governor.write(tickets.approve, approved, by="ann", comment="fine")
         governor.write(tickets.deny, denied, by="bob", comment="no")
-        governor.write(tickets.approve, claimed, by="ann")
+        more = Grant(calls=3, cost_usd=Decimal(1), resources=("o-*",))
+        governor.write(tickets.approve, claimed, by="ann", grant=more)
         clock.advance(timedelta(seconds=1))
         refund("o-3")
         with pytest.raises(Denied):

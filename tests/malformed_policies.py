@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tests.malformed_sections import SECTIONS
+
 HEAD = "version: 1\nname: p\n"
 RULE = HEAD + "rules:\n  - id: a\n    tools: [pay]\n    verdict: allow\n"
 """A policy of one rule, on lines 4 to 6."""
@@ -75,10 +77,10 @@ MALFORMED: dict[str, tuple[str, int | None, str]] = {
     "rule a word": (HEAD + "rules:\n  - allow", 4, "rules.0"),
     "rule null": (HEAD + "rules:\n  -", 4, "rules.0"),
     "no id": (HEAD + "rules:\n  - tools: [x]\n    verdict: allow", 4, "rules.0.id"),
-    "no tools": (HEAD + "rules:\n  - id: a\n    verdict: allow", 4, "rules.0.tools"),
+    "no tools": (HEAD + "rules:\n  - id: a\n    verdict: allow", 4, "rules.0"),
     "no verdict": (HEAD + "rules:\n  - id: a\n    tools: [x]", 4, "rules.0.verdict"),
     "id a number": (RULE.replace("id: a", "id: 7"), 4, "rules.0.id"),
-    "ids repeated": (RULE + RULE[RULE.index("  - id") :], 1, ""),
+    "ids repeated": (RULE + RULE[RULE.index("  - id") :], 7, "rules.1.id"),
     "tools empty": (RULE.replace("[pay]", "[]"), 5, "rules.0.tools"),
     "tools null": (RULE.replace("[pay]", ""), 5, "rules.0.tools"),
     "tools a word": (RULE.replace("[pay]", "pay"), 5, "rules.0.tools"),
@@ -92,7 +94,7 @@ MALFORMED: dict[str, tuple[str, int | None, str]] = {
     "verdict null": (RULE.replace("verdict: allow", "verdict:"), 6, "rules.0.verdict"),
     "verdict true": (RULE.replace("verdict: allow", "verdict: true"), 6, "rules.0.verdict"),
     "reason a number": (RULE + "    reason: 5", 7, "rules.0.reason"),
-    "reason empty": (RULE + "    reason:", 4, "rules.0"),
+    "reason empty": (RULE + "    reason:", 7, "rules.0.reason"),
     "guidance without steer": (RULE + "    guidance: x", 4, "rules.0"),
     "suggest without steer": (RULE + "    suggest: [x]", 4, "rules.0"),
     "approvers without ask": (RULE + "    approvers: [x]", 4, "rules.0"),
@@ -126,7 +128,7 @@ MALFORMED: dict[str, tuple[str, int | None, str]] = {
         )
     },
     # conditions
-    "when empty": (WHEN, 4, "rules.0"),
+    "when empty": (WHEN, 7, "rules.0.when"),
     "when a word": (WHEN + "always", 7, "rules.0.when"),
     "when true": (WHEN + "true", 7, "rules.0.when"),
     "when a list": (WHEN + "[{risk: {at_most: low}}]", 7, "rules.0.when"),
@@ -149,9 +151,9 @@ MALFORMED: dict[str, tuple[str, int | None, str]] = {
     "compares nothing": (WHEN + "{argument: x}", 7, "rules.0.when"),
     "in nothing": (WHEN + "{argument: x, in: []}", 7, "rules.0.when"),
     "in a word": (WHEN + "{argument: x, in: abc}", 7, "rules.0.when.in"),
-    "in null": (WHEN + "{argument: x, in: }", 7, "rules.0.when"),
+    "in null": (WHEN + "{argument: x, in: }", 7, "rules.0.when.in"),
     "in lists": (WHEN + "{argument: x, in: [[1]]}", 7, "rules.0.when.in.0"),
-    "at_most null": (WHEN + "{argument: x, at_most: }", 7, "rules.0.when"),
+    "at_most null": (WHEN + "{argument: x, at_most: }", 7, "rules.0.when.at_most"),
     "at_most a flag": (WHEN + "{argument: x, at_most: true}", 7, "rules.0.when.at_most"),
     "at_most a list": (WHEN + "{argument: x, at_most: [1]}", 7, "rules.0.when.at_most"),
     "at_most infinite": (WHEN + "{argument: x, at_most: .inf}", 7, "rules.0.when.at_most"),
@@ -161,15 +163,15 @@ MALFORMED: dict[str, tuple[str, int | None, str]] = {
     "equals a mapping": (WHEN + "{argument: x, equals: {a: 1}}", 7, "rules.0.when.equals"),
     "equals no number": (WHEN + "{argument: x, equals: .nan}", 7, "rules.0.when.equals"),
     "starts_with a number": (WHEN + "{argument: x, starts_with: 1}", 7, "rules.0.when.starts_with"),
-    "starts_with null": (WHEN + "{argument: x, starts_with: }", 7, "rules.0.when"),
+    "starts_with null": (WHEN + "{argument: x, starts_with: }", 7, "rules.0.when.starts_with"),
     "argument a number": (WHEN + "{argument: 5, equals: 1}", 7, "rules.0.when.argument"),
     "argument null": (WHEN + "{argument: , equals: 1}", 7, "rules.0.when.argument"),
     "cost a number": (WHEN + "{cost: 50}", 7, "rules.0.when.cost"),
     "cost compares nothing": (WHEN + "{cost: {}}", 7, "rules.0.when.cost"),
-    "cost null": (WHEN + "{cost: {at_most: }}", 7, "rules.0.when.cost"),
+    "cost null": (WHEN + "{cost: {at_most: }}", 7, "rules.0.when.cost.at_most"),
     "risk a word": (WHEN + "{risk: low}", 7, "rules.0.when.risk"),
     "risk of nothing": (WHEN + "{risk: {}}", 7, "rules.0.when.risk"),
-    "risk null": (WHEN + "{risk: {at_most: }}", 7, "rules.0.when.risk"),
+    "risk null": (WHEN + "{risk: {at_most: }}", 7, "rules.0.when.risk.at_most"),
     "risk unknown": (WHEN + "{risk: {at_most: lo}}", 7, "rules.0.when.risk.at_most"),
     "risk a number": (WHEN + "{risk: {at_most: 2}}", 7, "rules.0.when.risk.at_most"),
     "too many levels": (WHEN + "{not: " * 33 + "{risk: {equals: low}}" + "}" * 33, 4, "rules.0"),
@@ -184,5 +186,6 @@ MALFORMED: dict[str, tuple[str, int | None, str]] = {
     "with a list": (EVALUATOR + "    with: [a]", 5, "evaluators.0.with"),
     "with null": (EVALUATOR + "    with:", 5, "evaluators.0.with"),
     "with a date": (EVALUATOR + "    with: {a: 2026-01-01}", 5, "evaluators.0.with.a"),
+    **SECTIONS,
     "evaluator for no tools": (EVALUATOR + "    tools: []", 5, "evaluators.0.tools"),
 }

@@ -41,6 +41,7 @@ def ticket_for(call: Call, state: TicketState = TicketState.PENDING, **fields: A
         "call_id": call.id,
         "tool": call.tool.name,
         "digest": call.digest,
+        "policy": "0" * 64,
         "arguments": call.recorded,
         "reason": "because",
         "approvers": (),
@@ -140,10 +141,36 @@ EVENTS: dict[type[events.Event], st.SearchStrategy[Any]] = {
         approvers=some,
         expires_at=moments,
     ),
+    events.TicketApproved: st.builds(
+        events.TicketApproved,
+        ticket_id=names,
+        by=names,
+        comment=st.none() | texts,
+        missing=st.integers(1, 100),
+    ),
+    events.GrantGiven: st.builds(
+        events.GrantGiven,
+        grant_id=names,
+        tool=names,
+        policy=names,
+        asked=some,
+        resources=st.none() | some,
+        calls=st.integers(1, 10**6),
+        cost=st.integers(0, 2**62),
+        expires_at=moments,
+        by=names,
+    ),
     events.TicketResolved: st.builds(
         events.TicketResolved,
         ticket_id=names,
-        state=st.sampled_from([TicketState.APPROVED, TicketState.DENIED]),
+        state=st.sampled_from(
+            [
+                TicketState.APPROVED,
+                TicketState.DENIED,
+                TicketState.EXPIRED,
+                TicketState.CANCELLED,
+            ]
+        ),
         by=names,
         comment=st.none() | texts,
     ),
@@ -174,6 +201,12 @@ EVENTS: dict[type[events.Event], st.SearchStrategy[Any]] = {
         windows=windows,
         charged=st.none() | amounts,
     ),
+    events.SessionHalted: st.builds(events.SessionHalted, halt_id=names, reason=texts, by=names),
+    events.SessionReleased: st.builds(
+        events.SessionReleased, halt_id=names, reason=texts, by=names
+    ),
+    events.SessionPaused: st.builds(events.SessionPaused),
+    events.SessionResumed: st.builds(events.SessionResumed),
     events.SessionClosed: st.builds(events.SessionClosed, error_type=st.none() | names),
 }
 """A strategy for each kind of event."""

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from interlock._budget import Budget, Claim, Dimension, Limits, Period, WindowKey, window_of
+from interlock._budget import Budget, Claim, Dimension, Limits, WindowKey
+from interlock._calendar import Period, window_of
 
 TICK = timedelta(microseconds=1)
 HOUR = timedelta(hours=1)
@@ -213,3 +214,17 @@ def test_the_key_of_a_window_is_its_beginning(period: Period, moment: tuple[str,
     assert datetime(1970, 1, 1, tzinfo=UTC) + key.starts_at * TICK == begins
     assert ends == ends_at
     assert Claim(budget, '["acme"]').window(ends)[0] != key
+
+
+@given(anywhere, zones, st.sampled_from([Period.SECOND, Period.MINUTE]))
+def test_short_windows_are_the_same_everywhere(at: datetime, zone: str, period: Period) -> None:
+    """Broken if a second or a minute depends on the zone, leaves an instant out, or has another length."""
+    length = timedelta(seconds=1 if period is Period.SECOND else 60)
+    begins, ends = window_of(period, zone, at)
+    assert begins is not None
+    assert ends is not None
+    assert begins <= at < ends
+    assert ends - begins == length
+    assert window_of(period, "UTC", at) == (begins, ends)
+    assert window_of(period, zone, begins) == window_of(period, zone, ends - TICK)
+    assert window_of(period, zone, ends)[0] == ends

@@ -334,6 +334,19 @@ def test_the_digest_changes_with_nothing_else(changed: dict[str, Any]) -> None:
     assert call_of(arguments, **place()).digest == again.digest
 
 
+@pytest.mark.promise(9)
+@pytest.mark.parametrize("option", ["cost", "model"])
+def test_a_secret_that_would_be_recorded_is_a_fault(option: str) -> None:
+    """Broken if an adapter's tool, declared past `@governed`, has a secret stored as its cost or its model."""
+    declared: dict[str, Any] = {option: "value", "secrets": ("value",)}
+    tool = Tool(name="pay", kind="model" if option == "model" else "tool", **declared)
+    call = call_of({"value": "4111"}, tool=tool)
+    said = f"argument 'value' is declared as the {option}, which is recorded, and as a secret"
+    assert call.faults == (said,)
+    assert (call.cost, call.model) == (None, "" if option == "model" else None)
+    assert "4111" not in call.recorded
+
+
 @pytest.mark.promise(5)
 @given(st.dictionaries(st.text(max_size=2), values, max_size=3), values, st.text(max_size=2))
 def test_any_argument_changes_the_digest(arguments: dict[str, Any], value: Any, name: str) -> None:

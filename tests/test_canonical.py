@@ -17,18 +17,10 @@ import rfc8785
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from interlock import _canonical
-from interlock._canonical import (
-    MAX_BYTES,
-    MAX_DEPTH,
-    Unrepresentable,
-    canonical,
-    digest,
-    encode,
-    isolate,
-    tree,
-    view,
-)
+from interlock import _kinds
+from interlock._canonical import canonical, digest, encode, tree
+from interlock._forms import isolate, view
+from interlock._kinds import MAX_BYTES, MAX_DEPTH, Unrepresentable
 from tests.values import Colour, Level, Line, Open, Order, Point, Size, fingerprint, leaves, values
 
 EXACT = 2**53 - 1
@@ -204,7 +196,7 @@ def test_shared_parts_do_not_explode(
     form: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Broken if lists, each twice in the next, are written out 2^n times: with a few more the process would hang."""
-    monkeypatch.setattr(_canonical, "MAX_BYTES", 10_000)
+    monkeypatch.setattr(_kinds, "MAX_BYTES", 10_000)
     value: Any = [0]
     for _ in range(20):
         value = [value, value]
@@ -218,6 +210,15 @@ def test_size_is_bounded() -> None:
     for large in ("x" * (MAX_BYTES - 1), ["x" * MAX_BYTES], b"x" * MAX_BYTES, "é" * MAX_BYTES):
         with pytest.raises(Unrepresentable, match=f"larger than {MAX_BYTES} bytes"):
             canonical(large)
+
+
+def test_keys_beyond_ascii_are_in_the_order_of_the_standard() -> None:
+    """Broken if arguments with such names are not in the order, of UTF-16, by which others digest."""
+    data = {"\U00010000": 1, "\ufffd": 2, "é": "ü"}
+    assert rfc8785.dumps(data) == canonical(data)
+    assert rfc8785.dumps(data).index("\U00010000".encode()) < canonical(data).index(
+        "\ufffd".encode()
+    )
 
 
 def test_digest_is_sha_256() -> None:

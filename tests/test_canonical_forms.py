@@ -16,7 +16,9 @@ import pytest
 from hypothesis import given
 from immutabledict import immutabledict
 
-from interlock._canonical import Opaque, Unrepresentable, canonical, isolate, view
+from interlock._canonical import canonical
+from interlock._forms import Opaque, isolate, view
+from interlock._kinds import Unrepresentable
 from tests import values as sample
 from tests.values import Colour, Line, Open, Order, Point, fingerprint, parts, values
 

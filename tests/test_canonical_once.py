@@ -6,6 +6,7 @@ import dataclasses
 import enum
 import hashlib
 import pickle
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -15,19 +16,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from immutabledict import immutabledict
 
-from interlock import Identity, Tool, _canonical
+from interlock import Identity, Tool, _forms, _kinds
 from interlock._call import describe
-from interlock._canonical import (
-    MAX_BYTES,
-    MAX_DEPTH,
-    Unrepresentable,
-    canonical,
-    encode,
-    forms,
-    isolate,
-    tree,
-    view,
-)
+from interlock._canonical import canonical, encode, tree
+from interlock._forms import forms, isolate, view
+from interlock._kinds import MAX_BYTES, MAX_DEPTH, Unrepresentable
 from tests.samples import IDENTITY, call_of
 from tests.values import Colour, Level, Order, Point, fingerprint, parts, values
 
@@ -83,6 +76,8 @@ def exactly(value: Any) -> Any:
 @example({"a": Colour.RED, "b": Level.ONE, "c": Order("o", [Text("t")])})
 @example({"a": [{"b": ({"$c": [1.5, None, b"x", 2**60]},)}]})
 @example({"a": {1: "x"}, "b": {"\ud800": Decimal(1)}, "$c": "\udfff"})
+@example({"a": "\ud800", "b": "é"})
+@example({"a": "x", "é": 1})
 def test_one_pass_gives_what_three_give(data: dict[str, Any]) -> None:
     """Broken if what is judged, digested or run depends on which way a value was read."""
     expected = apart(data)
@@ -101,9 +96,7 @@ def test_one_pass_leaves_nothing_shared(data: dict[str, Any]) -> None:
 
     copied, seen, _ = forms(data)
     assert changeable(copied).keys().isdisjoint(changeable(data))
-    assert [
-        part for part in changeable(seen).values() if not isinstance(part, _canonical.Opaque)
-    ] == []
+    assert [part for part in changeable(seen).values() if not isinstance(part, _forms.Opaque)] == []
     assert hash(seen) == hash(view(isolate(data)))
 
 
@@ -152,7 +145,7 @@ def test_an_empty_container_may_stand_at_the_last_level() -> None:
 @pytest.mark.parametrize("kind", ["list", "tuple", "dict", "record"])
 def test_shared_parts_do_not_explode(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Broken if a value whose parts are each twice in the next is written out 2^n times."""
-    monkeypatch.setattr(_canonical, "MAX_BYTES", 10_000)
+    monkeypatch.setattr(_kinds, "MAX_BYTES", 10_000)
     twice = {
         "list": lambda v: [v, v],
         "tuple": lambda v: (v, v),
@@ -185,6 +178,31 @@ def test_any_mapping_will_do() -> None:
         assert one.arguments == other.arguments
 
 
+@pytest.mark.promise(5)
+@pytest.mark.parametrize("item", ["x", ["x"]], ids=["plain", "list"])
+def test_arguments_that_change_while_they_are_read_are_read_once(item: Any) -> None:
+    """Broken if what is judged, what is digested and what runs can be three different values."""
+
+    class Changing(Mapping[str, Any]):
+        """Answers otherwise each time."""
+
+        def __getitem__(self, key: str) -> Any:
+            reads.append(key)
+            return [*item, str(len(reads))] if isinstance(item, list) else f"x{len(reads)}"
+
+        def __iter__(self) -> Iterator[str]:
+            return iter(["a"])
+
+        def __len__(self) -> int:
+            return 1
+
+    reads: list[str] = []
+    copied, seen, data = forms(Changing())
+    assert reads == ["a"]
+    assert encode(data) == canonical(copied)
+    assert view(copied) == seen
+
+
 def test_the_view_is_an_immutabledict_like_any_other() -> None:
     """Broken if the view that is made without a copy can be told from one that its class has made."""
     seen, made = forms({"a": 1, "b": (2,)})[1], immutabledict(a=1, b=(2,))
@@ -210,6 +228,7 @@ def bound(arguments: dict[str, Any], identity: Identity, tool: str) -> str:
 
 @pytest.mark.promise(5)
 @given(texts, st.none() | texts, texts, arguments)
+@example("support", None, "pay", {})
 @example(Agent.SUPPORT, None, "pay", {})
 @example("support", Agent.SUPPORT, "pay", {})
 @example("support", None, Agent.SUPPORT, {})

@@ -76,7 +76,7 @@ def test_a_call_is_approved_from_another_process(cli: Cli, ticket: str) -> None:
     assert waiting["id"] == ticket
     shown = cli("approvals", "show", ticket)
     assert "amount=900" in shown.stdout
-    answered = cli("approvals", "approve", ticket, "--by", "ann", "--comment", "fine")
+    answered = cli("approvals", "approve", ticket, "--as", "ann", "--yes", "--comment", "fine")
     assert (answered.returncode, "approved" in answered.stdout) == (0, True)
     assert refund(HOSTILE, 900, card="4111-planted") == f"{HOSTILE}: 900"
     assert cli("approvals", "list").stdout.strip() == "Nothing waits for an answer."
@@ -86,7 +86,7 @@ def test_a_call_is_approved_from_another_process(cli: Cli, ticket: str) -> None:
 def test_the_requester_is_turned_away(cli: Cli, ticket: str) -> None:
     """Broken if whoever asked can approve, or if a refusal does not say why and exit with 2."""
     for requester in ("bot", "u-17"):
-        answered = cli("approvals", "approve", ticket, "--by", requester)
+        answered = cli("approvals", "approve", ticket, "--as", requester, "--yes")
         assert answered.returncode == 2
         assert "cannot approve it" in answered.stderr
     assert [item["id"] for item in lines(cli("approvals", "list", "--json"))] == [ticket]
@@ -94,7 +94,8 @@ def test_the_requester_is_turned_away(cli: Cli, ticket: str) -> None:
 
 def test_a_no_reaches_the_caller(cli: Cli, ticket: str, database: str) -> None:
     """Broken if a denial loses its comment on the way to the model."""
-    assert cli("approvals", "deny", ticket, "--by", "ann", "--comment", "too much").returncode == 0
+    answered = cli("approvals", "deny", ticket, "--as", "ann", "--yes", "--comment", "too much")
+    assert answered.returncode == 0
     with pytest.raises(Exception, match="ann said no: too much"):
         refund(HOSTILE, 900, card="4111-planted")
 
@@ -154,7 +155,7 @@ def test_a_wrong_url_is_explained(cli: Cli, url: str) -> None:
 
 def test_an_unknown_id_is_explained(cli: Cli, ticket: str) -> None:
     """Broken if a mistyped id is a traceback, or passes for an answer."""
-    for command in (["events", "x"], ["approvals", "show", "x"], ["approvals", "deny", "x"]):
+    for command in (["events", "x"], ["approvals", "show", "x"], ["approvals", "deny", "x", "-y"]):
         result = cli(*command)
         assert (result.returncode, "there is no" in result.stderr) == (2, True)
 

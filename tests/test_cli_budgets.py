@@ -17,7 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interlock import BudgetExceeded, Governor, Identity, governed
+from interlock._budget import Account
+from interlock.cli import budgets as listing
 from interlock.cli.bars import WIDTH, bar
+from interlock.store import budgets as stored
 from interlock.testing import ManualClock
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -348,3 +351,32 @@ def test_a_bar_does_not_lie(first: int, second: int, whole: int) -> None:
     assert (first + second >= whole and first + second > 0) == (filled == WIDTH)
     if second and filled > 1:
         assert set("▒=") & set(drawn)
+
+
+@BOTH
+@pytest.mark.usefixtures("books")
+def test_pages_leave_nothing_out(database: str) -> None:
+    """Broken if a page of budgets skips a window or shows one again, or ends before the last."""
+    at = datetime.fromisoformat(AT)
+    with Governor(database) as governor:
+        whole = governor.read(stored.standing, at=at)
+        paged: list[Account] = []
+        while page := governor.read(
+            stored.standing, at=at, after=paged[-1].key if paged else None, limit=2
+        ):
+            paged += page
+    assert len(whole) == 7
+    assert whole == paged
+
+
+@BOTH
+def test_more_budgets_than_a_page_holds(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken if the command reads one page and takes it for all."""
+    monkeypatch.setattr(listing, "PAGE", 2)
+    with Governor(database, budgets=BUDGETS, clock=ManualClock(NOON)) as governor:
+        for number in range(5):
+            spend(governor, "m-1", "0.01", org=f"org-{number}", user=f"u-{number}")
+        found = list(listing._pages(governor, "tenant-day", None, 4))
+        everything = list(listing._pages(governor, "tenant-day", None, 100))
+    assert [account.key.scope for account in found] == [f'["org-{n}"]' for n in range(4)]
+    assert [account.key.scope for account in everything] == [f'["org-{n}"]' for n in range(5)]

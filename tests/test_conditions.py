@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from interlock import Call, Risk, Tool, Verdict
 from interlock.errors import PolicyError
 from interlock.policy import Policy
-from interlock.policy.conditions import MAX_DEPTH, Fault
+from interlock.policy.conditions import MAX_DEPTH
+from interlock.policy.situation import Fault, Situation
 from tests.samples import call_of
 from tests.values import Colour, Order, Point
 
@@ -56,7 +57,7 @@ def answer(when: dict[str, Any], call: Call = CALL) -> bool | Fault:
     """What a condition says of a call."""
     [rule] = policy(when).document.rules
     assert rule.when is not None
-    return rule.when.predicate()(call)
+    return rule.when.predicate()(Situation(call, call.tool.risk))
 
 
 def place(found: bool | Fault) -> int:

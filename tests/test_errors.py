@@ -15,7 +15,8 @@ import pytest
 
 from interlock import Verdict, errors
 from interlock._budget import Account, Amounts, Limits, WindowKey
-from interlock._canonical import Opaque
+from interlock._forms import Opaque
+from interlock._halt import Halt, HaltTarget
 from interlock._verdict import combine
 from interlock.errors import InterlockError
 from tests.samples import call_of, opinion, ticket_for
@@ -31,12 +32,22 @@ ACCOUNT = Account(
     limits=Limits(cost=1),
     spent=Amounts(2, 3, 4),
 )
+HALT = Halt(
+    id="h-1",
+    target=HaltTarget.of(org="acme"),
+    reason="drill",
+    by="ann",
+    engaged_at=datetime(2026, 1, 1, tzinfo=UTC),
+)
 
 MADE: dict[type[InterlockError], Callable[[], InterlockError]] = {
     errors.Denied: lambda: errors.Denied("no", decision=REFUSED, call=CALL),
     errors.Steered: lambda: errors.Steered("no", decision=REFUSED, call=CALL),
     errors.ApprovalNeeded: lambda: errors.ApprovalNeeded(
         "ask", decision=REFUSED, call=CALL, ticket=ticket_for(CALL)
+    ),
+    errors.HaltedError: lambda: errors.HaltedError(
+        "stopped", decision=REFUSED, call=CALL, halt=HALT, ran=True
     ),
     errors.BudgetExceeded: lambda: errors.BudgetExceeded(
         "spent", decision=REFUSED, call=CALL, budgets=(ACCOUNT,)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import types
 from collections.abc import Callable, Iterator
-from decimal import Decimal
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -15,15 +12,15 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from interlock import Call, Decision, Denied, Governor, Opinion, Risk, Steered, Verdict, events
+from interlock import Call, Denied, Governor, Steered, Verdict, events
 from interlock._plugins import valid
 from interlock.errors import ApprovalNeeded, EvaluatorFailed
 from tests.callers import WAYS, Caller
+from tests.hostile import ALLOW, JUNK
 from tests.judges import judge, naming
 from tests.samples import opinion
 
 Make = Callable[..., Governor]
-ALLOW = Opinion(verdict=Verdict.ALLOW, reason="fine", author="somebody else")
 
 
 @pytest.fixture(params=WAYS)
@@ -170,52 +167,6 @@ def test_one_that_cancels_itself_refuses(evaluate: Any, caller: Caller, governor
     assert caller.ran == []
 
 
-class Posing:
-    """An object that says it is an opinion."""
-
-    __class__ = Opinion  # type: ignore[assignment]
-    verdict = Verdict.ALLOW
-    reason, author, fault = "fine", "me", False
-
-
-class Agreeable:
-    """An object that agrees with everything."""
-
-    def __getattr__(self, name: str) -> Any:
-        return self
-
-    def __eq__(self, other: object) -> bool:
-        return True
-
-    def __hash__(self) -> int:
-        return 0
-
-    def __call__(self, *_: Any, **__: Any) -> Any:
-        """Agree."""
-        return self
-
-
-def odd_opinion(**fields: Any) -> Opinion:
-    """Make an opinion that holds what it must not."""
-    return Opinion(**{"verdict": Verdict.ALLOW, "reason": "fine", "author": "me", **fields})
-
-
-JUNK: list[Any] = [
-    *[True, 1, 1.0, Decimal(1), 1j, "allow", "ALLOW", b"allow", "True", ["allow"], ("allow",)],
-    *[{"allow"}, {"verdict": "allow"}, {"allow": True}, object(), type, Opinion, Decision, Verdict],
-    *[Verdict.ALLOW, Verdict.DENY, Risk.LOW, ..., NotImplemented, [ALLOW], (ALLOW,), {"o": ALLOW}],
-    *[Decision(verdict=Verdict.ALLOW, because=(ALLOW,), opinions=(ALLOW,)), Exception("allow")],
-    *[types.SimpleNamespace(verdict=Verdict.ALLOW), Posing(), Agreeable(), len, range(1)],
-    *[(x for x in [ALLOW]), iter([ALLOW]), memoryview(b"allow"), threading.Lock(), Path("allow")],
-    *[odd_opinion(verdict=word) for word in ("allow", 0, True, None, Risk.LOW)],
-    *[odd_opinion(reason=text) for text in (None, 5, ["fine"], {"fine": 1}, "\ud800")],
-    *[odd_opinion(guidance=5), odd_opinion(rule=7), odd_opinion(version=1), odd_opinion(fault=1)],
-    *[odd_opinion(suggestions="pay"), odd_opinion(approvers=[1]), odd_opinion(approvers={"a": 1})],
-    *[odd_opinion(expires=60), odd_opinion(expires="1h"), odd_opinion(author=None)],
-    *[False, 0, 0.0, "", [], (), {}, set(), b""],
-]
-
-
 def test_there_is_enough_junk() -> None:
     """Broken if the list shrinks to where it proves nothing."""
     assert len([item for item in JUNK if item is NotImplemented or item]) >= 40
@@ -344,6 +295,28 @@ def test_an_ask_does_not_cancel_the_others(caller: Caller, governor: Make) -> No
     own = {"asking": judge(asking), "denying": judge(denying)}
     made = governor(naming("asking", "denying"), url="sqlite://", evaluators=own)
     assert type(caller(made)[0]) is Denied
+
+
+@pytest.mark.promise(2)
+def test_a_denial_that_does_not_count_silences_nobody(caller: Caller, governor: Make) -> None:
+    """Broken if an evaluator that is only tried out keeps one that counts from being heard."""
+    asked: list[str] = []
+
+    async def observing(self: Any, call: Call) -> Any:
+        asked.append("once")
+        return opinion(Verdict.DENY, "tried out", observed=True)
+
+    async def denying(self: Any, call: Call) -> Any:
+        while not asked:
+            await anyio.lowlevel.checkpoint()
+        await anyio.sleep(0.01)
+        return opinion(Verdict.DENY, "it counts")
+
+    own = {"observing": judge(observing), "denying": judge(denying)}
+    made = governor(naming("observing", "denying"), url="sqlite://", evaluators=own)
+    error, _ = caller(made)
+    assert (type(error), caller.ran) == (Denied, [])
+    assert "it counts" in str(error)
 
 
 def test_one_is_asked_about_its_tools_only(caller: Caller, governor: Make) -> None:

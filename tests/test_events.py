@@ -61,7 +61,12 @@ def test_every_event_survives_being_stored(kind: type[events.Event], data: st.Da
 def test_bodies_are_canonical(event: events.Event) -> None:
     """Broken if two writers of one event can write two texts, and so two hashes."""
     body = events.body_of(event)
-    assert rfc8785.dumps(json.loads(body)).decode() == body
+    data = json.loads(body)
+    try:
+        assert rfc8785.dumps(data).decode() == body
+    except rfc8785.IntegerDomainError:  # beyond 2**53, where RFC 8785 stops and sums do not
+        plain = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        assert plain == body
 
 
 DECIDED = events.CallDecided(
@@ -110,6 +115,23 @@ GOLDEN: dict[events.Event, str] = {
         '{"approvers":["ops"],"call_id":"c-1","digest":"d","expires_at":"2026-01-02T03:04:05.000006Z",'
         '"kind":"ticket_opened","ticket_id":"t-1","tool":"refund"}'
     ),
+    events.TicketApproved(ticket_id="t-1", by="ann", missing=1): (
+        '{"by":"ann","kind":"ticket_approved","missing":1,"ticket_id":"t-1"}'
+    ),
+    events.GrantGiven(
+        grant_id="t-1",
+        tool="refund",
+        policy="p",
+        asked=("policy:p/r",),
+        resources=None,
+        calls=2,
+        cost=0,
+        expires_at=AT,
+        by="ann",
+    ): (
+        '{"asked":["policy:p/r"],"by":"ann","calls":2,"cost":0,"expires_at":"2026-01-02T03:04:05.000006Z",'
+        '"grant_id":"t-1","kind":"grant_given","policy":"p","resources":null,"tool":"refund"}'
+    ),
     events.TicketResolved(ticket_id="t-1", state=TicketState.DENIED, by="ann", comment="no"): (
         '{"by":"ann","comment":"no","kind":"ticket_resolved","state":"denied","ticket_id":"t-1"}'
     ),
@@ -149,6 +171,14 @@ GOLDEN: dict[events.Event, str] = {
         '"identity":{"agent":"bot","org":null,"team":null,"user":null},"kind":"usage_recorded","model":"m",'
         '"priced_by":"caller","usage":{"cost_usd":"0.5"},"usage_id":"u-1","windows":[["b","[\\"acme\\"]",5]]}'
     ),
+    events.SessionHalted(halt_id="h-1", reason="drill", by="ann"): (
+        '{"by":"ann","halt_id":"h-1","kind":"session_halted","reason":"drill"}'
+    ),
+    events.SessionReleased(halt_id="h-1", reason="over", by="bea"): (
+        '{"by":"bea","halt_id":"h-1","kind":"session_released","reason":"over"}'
+    ),
+    events.SessionPaused(): '{"kind":"session_paused"}',
+    events.SessionResumed(): '{"kind":"session_resumed"}',
     events.SessionClosed(): '{"kind":"session_closed"}',
 }
 """What version 1 of every event looks like in a database."""

@@ -19,6 +19,27 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 # What each prints, line by line: regular expressions, found in this order. An example without an entry fails.
 PRINTS = {
+    "approval_across_processes.py": [
+        r'^approver: pay {"amount":900,"to":"acme"} \(money leaves\)$',
+        r"^worker: +paid 900 to acme$",
+        r'^approver: pay {"amount":90000,"to":"globex"} \(money leaves\)$',
+        r"^worker: +pay is denied: ann said no: ask Finance\. Do not retry it\.$",
+    ],
+    "condition_trees.py": [
+        r"^team support$",
+        r"^  sent to eve@example\.com$",
+        r"^  read about bob$",
+        r"^  send_email is denied: what was read about customers stays within the company\. Do not retry it\.$",
+        r"^  sent to ann@acme\.example$",
+        r"^  refunded 20$",
+        r"^  refund is denied: no rule matches, and the policy's default is deny\.",
+        r"^  refund is denied: no rule matches, and the policy's default is deny\.",
+        r"^  refund is denied: rule small-refunds cannot be applied: argument 'amount' is a str",
+        r"^team billing$",
+        r"^  refunded 20$",
+        r"^  refunded 400$",
+        r"^  refund is denied: no rule matches",
+    ],
     "cost_tracking.py": [
         r"^acme +claude-haiku-4-5 +0\.\d+ by genai-prices ",
         r"^globex +globex-small +0\.0404000 by plugin:OwnPrices$",
@@ -44,6 +65,14 @@ PRINTS = {
         r"^refund needs approval by payments-oncall: a refund over 50 needs a person\. It did not run",
         r"^wire_money was not run: agents do not wire money\. .* Use instead: create_payment_request\.$",
     ],
+    "steering.py": [
+        r"^steered to create_payment_request: Finance reviews payment requests\.$",
+        r"^steered to create_payment_request: Finance reviews payment requests\.$",
+        r"^denied: rule no-wires says steer, and has said so 2 times$",
+        r"^requested 900 for ann$",
+        r"^eve can be paid$",
+        r"^finance must say yes: its risk is critical$",
+    ],
     "support_desk.py": [
         r"✔ allow +find_order",
         r"✔ allow +find_customer",
@@ -51,7 +80,7 @@ PRINTS = {
         r"amount=20, order_id=A-1001 +returned, ",
         r"\? ask +refund +over 50 dollars needs a person",
         r"amount=480, order_id=A-1001 +not run → payments-oncall",
-        r"interlock approvals approve [0-9a-f-]{36} --db \S+ --by ann",
+        r"interlock approvals approve [0-9a-f-]{36} --db \S+ --as ann --yes",
         r"● human .* approved by ann: photos seen",
         r"✔ ask +refund +ann said yes",
         r"amount=480, order_id=A-1001 +returned, ",

@@ -25,10 +25,18 @@ class Desk:
         ({"cost": "amont"}, r"refund: cost='amont' names no argument"),
         ({"secrets": ["order", "card"]}, r"refund: secrets='card' names no argument"),
         ({"risk": "huge"}, r"refund: risk='huge' is none of low, medium, high, critical"),
+        (
+            {"cost": "amount", "secrets": ["amount"]},
+            "refund: argument 'amount' is a secret, and what cost= names is recorded",
+        ),
+        (
+            {"kind": "model", "model": "order", "secrets": ["amount", "order"]},
+            "refund: argument 'order' is a secret, and what model= names is recorded",
+        ),
         ({"cost": -1}, "negative"),
         ({"cost": Decimal("NaN")}, "not finite"),
     ],
-    ids=["resource", "cost", "secrets", "risk", "negative", "nan"],
+    ids=["resource", "cost", "secrets", "risk", "secret cost", "secret model", "negative", "nan"],
 )
 def test_wrong_options_are_refused(options: dict[str, Any], complaint: str) -> None:
     """Broken if a misspelt option is found only at a call, or never."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import types
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, overload
@@ -117,6 +118,35 @@ def test_two_governed_methods_are_two_calls(session: Session, recorder: Recorder
 
     assert desk.done == ["strict", "refund o-1"]
     assert [tool for tool, _ in judged(recorder)] == ["strict_refund", "refund"]
+
+
+@pytest.mark.promise(8)
+def test_methods_can_be_referred_to_weakly(session: Session, recorder: Recorder) -> None:
+    """Broken if what signals and callbacks hold weakly is no method any more, keeps its object, or is not judged."""
+    desk = Desk()
+    references = [weakref.WeakMethod(desk.refund), weakref.WeakMethod(Desk.described)]
+    references += [weakref.WeakMethod(desk.named), weakref.WeakMethod(QuietDesk.named)]
+
+    assert [found("o-1") for reference in references if (found := reference())] == [
+        "refunded o-1",
+        "Desk o-1",
+        "Desk o-1",
+        "QuietDesk o-1",
+    ]
+    assert [tool for tool, _ in judged(recorder)] == ["refund", "described", "named", "named"]
+    assert references[0]() == desk.refund
+    del desk
+    assert references[0]() is None
+
+
+def test_a_method_is_made_anew_of_its_own_parts_alone() -> None:
+    """Broken if a method can be made of a function that is not governed, and would then run unjudged."""
+    desk = Desk()
+    bound = type(desk.refund)
+
+    for function in (Desk.__init__, CarefulDesk.refund):
+        with pytest.raises(TypeError, match="is no governed method of"):
+            bound(function, desk)
 
 
 def test_methods_reached_otherwise_are_the_same_call(session: Session, recorder: Recorder) -> None:

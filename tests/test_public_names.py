@@ -12,6 +12,7 @@ import interlock
 from interlock import errors, events, hookspecs, testing
 
 NAMES = [
+    "Answer",
     "ApprovalNeeded",
     "BudgetExceeded",
     "Call",
@@ -19,6 +20,8 @@ NAMES = [
     "Denied",
     "Evaluator",
     "Governor",
+    "Grant",
+    "HaltedError",
     "Identity",
     "InterlockError",
     "Misuse",
@@ -33,6 +36,7 @@ NAMES = [
     "Undecided",
     "Usage",
     "Verdict",
+    "ask",
     "configure",
     "current_call",
     "current_session",
@@ -41,6 +45,7 @@ NAMES = [
     "report_usage",
     "session",
     "tool_of",
+    "wait",
 ]
 
 

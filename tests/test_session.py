@@ -89,6 +89,29 @@ def kinds(recorder: Recorder) -> list[str]:
     return [recorded.kind for recorded in recorder.recorded]
 
 
+@pytest.mark.parametrize("text", ["a\0", "\ud800", "\udfffz", 5, None])
+@pytest.mark.parametrize("part", ["name", "agent", "user", "team", "org"])
+def test_what_no_store_can_hold_is_refused_when_it_is_made(
+    books: Governor, recorder: Recorder, part: str, text: Any
+) -> None:
+    """Broken if the same name is a session on one database and a failure, far from its cause, on the other."""
+    given = {"name": "s", "agent": "bot", "user": "u", "team": "t", "org": "o", part: text}
+    if text is None and part not in {"name", "agent"}:
+        books.session(**given)
+        return
+    with pytest.raises(Misuse, match=f"^{part} of a session must be text that can be stored"):
+        books.session(**given)
+    assert recorder.events == []
+
+
+def test_unusual_text_is_stored_as_it_is(books: Governor, recorder: Recorder) -> None:
+    """Broken if the check refuses what every store can hold, or changes it."""
+    with books.session("é\x01\U0010ffff", agent="ﬁ\n", user="") as session:
+        assert session.state().status is SessionStatus.OPEN
+    opened = recorder.events[0]
+    assert (opened.name, opened.agent, opened.user) == ("é\x01\U0010ffff", "ﬁ\n", "")
+
+
 def test_it_is_recorded_from_opening_to_close(
     within: Callable[..., Any], books: Governor, recorder: Recorder
 ) -> None:

@@ -42,11 +42,14 @@ def test_the_state_is_what_a_plain_count_says(history: list[Any]) -> None:
             open_calls.pop(event.call_id, None)
     assert open_calls == state.running
     opened = [event for event in told if isinstance(event, events.SessionOpened)]
-    closed = [event for event in told if isinstance(event, events.SessionClosed)]
+    moves = (events.SessionClosed, events.SessionPaused, events.SessionResumed)
+    moved = [event for event in told if isinstance(event, moves)]
     assert (opened[-1] if opened else None) == state.opened
     status = SessionStatus.OPEN
-    if closed:
-        status = SessionStatus.ABORTED if closed[-1].error_type else SessionStatus.COMPLETED
+    if moved and isinstance(moved[-1], events.SessionPaused):
+        status = SessionStatus.PAUSED
+    elif moved and isinstance(moved[-1], events.SessionClosed):
+        status = SessionStatus.ABORTED if moved[-1].error_type else SessionStatus.COMPLETED
     assert status is state.status
 
 

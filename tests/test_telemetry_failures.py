@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
+from opentelemetry import context
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import (
     BatchSpanProcessor,
@@ -17,7 +18,12 @@ from opentelemetry.sdk.trace.export import (
     SpanExportResult,
 )
 from opentelemetry.sdk.trace.sampling import Sampler
-from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan, SpanContext
+from opentelemetry.trace import (
+    INVALID_SPAN_CONTEXT,
+    NonRecordingSpan,
+    SpanContext,
+    set_span_in_context,
+)
 from pydantic import BaseModel
 
 from interlock import Call, Denied, Governor, Opinion, Verdict, governed
@@ -171,6 +177,29 @@ def test_what_breaks_changes_nothing(
     assert "Broken" in caplog.text
     if breakage != "at export":  # which the SDK itself reports
         assert "decisions are unaffected" in caplog.text
+
+
+@pytest.mark.promise(1)
+@pytest.mark.parametrize("provider", [None, TracerProvider()], ids=["none", "sdk"])
+def test_a_broken_span_around_a_call_changes_nothing(
+    provider: TracerProvider | None, governor: MakeGovernor, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Broken if a call is stopped by another's span that is current, and of which nothing can be told."""
+
+    class Around(NonRecordingSpan):
+        def get_span_context(self) -> SpanContext:
+            raise Broken
+
+    books = governor(POLICY, url="sqlite://", tracer_provider=provider)
+    look = governed(name="look")(lambda order: order)
+    with caplog.at_level(logging.ERROR), books.session("s", agent="bot") as session:
+        token = context.attach(set_span_in_context(Around(INVALID_SPAN_CONTEXT)))
+        try:
+            assert look("o-1") == "o-1"
+        finally:
+            context.detach(token)
+        assert session.state().outcomes == {Outcome.RETURNED: 1}
+    assert "decisions are unaffected" in caplog.text
 
 
 def test_an_exporter_that_hangs_holds_nobody_up(governor: MakeGovernor) -> None:

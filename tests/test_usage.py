@@ -17,8 +17,9 @@ from interlock import BudgetExceeded, Governor, Identity
 from interlock._budget import Account, Amounts, Budget, Claim, Dimension, Limits, dollars, nano
 from interlock.errors import Conflict, NotConfigured
 from interlock.store import budgets, usage
-from interlock.store.budgets import Accounts
+from interlock.store.accounts import Accounts
 from interlock.store.statements import now
+from interlock.store.windows import Want
 
 ACME = Identity(agent="bot", user="u-17", team="desk", org="acme")
 TENTH = {"name": "tenant", "per": "org", "cost_usd": "0.10"}
@@ -128,9 +129,9 @@ def test_a_million_tiny_spends_are_their_exact_sum(books: Make) -> None:
     costs = [Decimal(source.randrange(1, 10**7)).scaleb(-9) for _ in range(1_000_000)]
 
     def spend(connection: Connection, part: list[Decimal]) -> None:
-        key, ends_at = claim.window(now(connection))
+        key, ends_at = claim.window(at := now(connection))
         accounts = Accounts(connection)
-        accounts.lock([(claim, key, ends_at)], ())
+        accounts.lock([Want(key, Amounts(), ends_at=ends_at, is_claim=True)], at=at)
         for cost in part:
             accounts.charge([key], Amounts(), Amounts(cost=nano(cost), calls=1))
         accounts.write()

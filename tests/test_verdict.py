@@ -69,6 +69,15 @@ def test_no_opinion_is_deny() -> None:
     assert nothing.reason == "no opinion allows it"
 
 
+@pytest.mark.promise(1)
+@pytest.mark.parametrize("verdict", Verdict)
+def test_an_opinion_that_only_observes_decides_nothing(verdict: Verdict) -> None:
+    """Broken if a rule that is being tried out lets a call through when nobody else speaks, or refuses in its name."""
+    tried = opinion(verdict, "tried out", observed=True)
+    decision = combine([tried])
+    assert (decision.verdict, decision.because, decision.opinions) == (Verdict.DENY, (), (tried,))
+
+
 @given(heard)
 def test_the_strictest_carries_and_all_are_kept(given_opinions: list[Opinion]) -> None:
     """Broken if the decision is not the maximum, or an opinion is lost from the record."""

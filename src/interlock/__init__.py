@@ -1,9 +1,11 @@
 """Interlock stands between an agent's intention and its side effect: it decides, records, and only then lets it run."""
 
+from interlock._asking import Answer, ask, wait
 from interlock._call import Call, Identity, Risk, Tool
 from interlock._default import configure, session
 from interlock._governed import governed, tool_of
 from interlock._governor import Governor
+from interlock._grant import Grant
 from interlock._scope import current_call, report_usage
 from interlock._session import Session, current_session
 from interlock._ticket import Ticket
@@ -13,6 +15,7 @@ from interlock.errors import (
     ApprovalNeeded,
     BudgetExceeded,
     Denied,
+    HaltedError,
     InterlockError,
     Misuse,
     Refused,
@@ -24,6 +27,7 @@ from interlock.hookspecs import hookimpl
 from interlock.policy import Policy
 
 __all__ = [
+    "Answer",
     "ApprovalNeeded",
     "BudgetExceeded",
     "Call",
@@ -31,6 +35,8 @@ __all__ = [
     "Denied",
     "Evaluator",
     "Governor",
+    "Grant",
+    "HaltedError",
     "Identity",
     "InterlockError",
     "Misuse",
@@ -45,6 +51,7 @@ __all__ = [
     "Undecided",
     "Usage",
     "Verdict",
+    "ask",
     "configure",
     "current_call",
     "current_session",
@@ -53,4 +60,5 @@ __all__ = [
     "report_usage",
     "session",
     "tool_of",
+    "wait",
 ]

@@ -29,13 +29,17 @@ class Place:
 
     def __init__(self, path: str | tuple[str | int, ...]) -> None:
         """Split *path* once."""
-        self._keys = tuple(path.split(".")) if isinstance(path, str) else path
-        self.name = repr(".".join(map(str, self._keys)))
+        keys = tuple(path.split(".")) if isinstance(path, str) else path
+        self._first, *self._further = keys
+        self.name = repr(".".join(map(str, keys)))
 
     def find(self, arguments: Mapping[str, Any]) -> Any:
         """Return what stands there, or `MISSING`. In a list, a key is the place, from 0."""
-        value: Any = arguments
-        for key in self._keys:
+        try:
+            value: Any = arguments[self._first]  # type: ignore[index]  # a number is no argument's name
+        except KeyError:
+            return MISSING
+        for key in self._further:
             if isinstance(value, Mapping) and key in value:
                 value = value[key]
             elif isinstance(value, tuple) and (index := _index(key)) < len(value):

@@ -57,6 +57,10 @@ class Parameters:
         """
         if not copied:  # there are no arguments, or they cannot be judged, and then they go nowhere
             return args, kwargs
+        if not kwargs and len(args) <= len(self._positional):
+            values = [*copied.values()]
+            del values[len(args) :]  # what is taken by position stands first
+            return values, kwargs
         taken = self._positional[: len(args)]
         placed = [copied[name] for name in taken]
         if len(args) > len(taken):

@@ -23,28 +23,42 @@ from typing import Any, TypeAlias
 import anyio
 
 from interlock._drive import Performer, adrive, drive, drop
-from interlock._flow import Ending, govern
-from interlock._scope import Scope, entered
+from interlock._flights import Flight
+from interlock._flow import Ending, Flow, Run, govern
+from interlock._scope import Scope, enter, entered, leave
+from interlock.evaluators import Streamed
 from interlock.events import Outcome
 
 Arguments: TypeAlias = tuple[Sequence[Any], Mapping[str, Any]]
+
+MAX_HELD = 10_000
+"""A stream that is reviewed has no more items: until its end they are all kept."""
+
+_TOO_LONG = Ending(
+    outcome=Outcome.ABANDONED,
+    unreviewable=f"it is a stream of more than {MAX_HELD} items, which is too long to be reviewed",
+)
 
 
 def call_function(
     performer: Performer, scope: Scope, function: Callable[..., Any], arguments: Arguments
 ) -> Any:
     """Run a plain function. If it returns a coroutine, that is what is run: the effect is in awaiting it."""
-    flow = govern(performer.call)
-    drive(flow, performer)
-    with performer.running(), entered(scope):
+    flow = govern(performer.call, reviewed=performer.is_reviewed)
+    run: Run = drive(flow, performer)
+    function = _acting(run, performer, function, _nothing)
+    with performer.running(run):
+        token = enter(scope)  # `entered` takes longer
         try:
             result = function(*arguments[0], **arguments[1])
         except BaseException as error:
             drive(flow, performer, ending_of(error))
             raise
+        finally:
+            leave(token)
     # Not `asyncio.iscoroutine`: before Python 3.12 it takes generators for coroutines.
     if isinstance(result, Coroutine):
-        return _finish_later(performer, scope, flow, result)
+        return _finish_later(performer, scope, flow, run, result)
     return drive(flow, performer, Ending(outcome=Outcome.RETURNED, result=result))
 
 
@@ -55,17 +69,25 @@ async def call_coroutine(
     arguments: Arguments,
 ) -> Any:
     """Run a coroutine function."""
-    flow = govern(performer.call)
-    await adrive(flow, performer)
-    with performer.running(), entered(scope):
+    flow = govern(performer.call, reviewed=performer.is_reviewed)
+    run: Run = await adrive(flow, performer)
+    function = _acting(run, performer, function, _anothing)
+    result: Any = None
+    with performer.running(run):
+        token = enter(scope)
         try:
-            result = await function(*arguments[0], **arguments[1])
+            with performer.flight() as flight:
+                result = await function(*arguments[0], **arguments[1])
         except GeneratorExit as error:  # dropped, so nothing can be awaited any more
             drop(flow, performer, ending_of(error))
             raise
         except BaseException as error:
             await adrive(flow, performer, ending_of(error))
             raise
+        finally:
+            leave(token)
+    if flight.was_halted:
+        return await adrive(flow, performer, halted(flight))
     return await adrive(flow, performer, Ending(outcome=Outcome.RETURNED, result=result))
 
 
@@ -78,11 +100,18 @@ def call_generator(
     """
     Run a generator: admitted at the first item, settled on exhaustion, close or garbage collection.
 
-    It runs in its consumer's context, as generators do; `current_call()` is set while it runs, its span is not.
+    It runs in its consumer's context, as generators do; `current_call()` is set while it runs, its span is not. One
+    that is reviewed runs to its end before the first item is given: what is objectionable may be split over two.
     """
-    flow = govern(performer.call)
-    drive(flow, performer)
-    with performer.running(attach=False):
+    flow = govern(performer.call, reviewed=performer.is_reviewed)
+    run: Run = drive(flow, performer)
+    function = _acting(run, performer, function, _no_items)
+    if performer.is_reviewed and not run.simulated:
+        held = _held_back(performer, scope, flow, run, function(*arguments[0], **arguments[1]))
+        for item in held.items:  # noqa: UP028 - what is sent has nobody to go to any more
+            yield item
+        return held.returned
+    with performer.running(run, attach=False):
         try:
             result = yield from _stepped(scope, function(*arguments[0], **arguments[1]))
         except GeneratorExit as error:
@@ -92,6 +121,29 @@ def call_generator(
             drive(flow, performer, ending_of(error))
             raise
     return drive(flow, performer, Ending(outcome=Outcome.RETURNED, result=result))
+
+
+def _held_back(
+    performer: Performer, scope: Scope, flow: Flow, run: Run, inner: Generator[Any, Any, Any]
+) -> Streamed:
+    """Run *inner* to its end, and return what its review leaves of it."""
+    items: list[Any] = []
+    with performer.running(run), entered(scope):
+        try:
+            ending = _TOO_LONG
+            while len(items) <= MAX_HELD:
+                try:
+                    items.append(next(inner))
+                except StopIteration as stop:
+                    streamed = Streamed(items=tuple(items), returned=stop.value)
+                    ending = Ending(outcome=Outcome.RETURNED, result=streamed)
+                    break
+            inner.close()
+        except BaseException as error:
+            drive(flow, performer, ending_of(error))
+            raise
+    left: Streamed = drive(flow, performer, ending)
+    return left
 
 
 def _stepped(scope: Scope, inner: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
@@ -129,9 +181,16 @@ async def call_async_generator(
     arguments: Arguments,
 ) -> AsyncGenerator[Any, Any]:
     """Run an async generator: as `call_generator`, awaiting."""
-    flow = govern(performer.call)
-    await adrive(flow, performer)
-    with performer.running(attach=False):
+    flow = govern(performer.call, reviewed=performer.is_reviewed)
+    run: Run = await adrive(flow, performer)
+    function = _acting(run, performer, function, _ano_items)
+    if performer.is_reviewed and not run.simulated:
+        inner = function(*arguments[0], **arguments[1])
+        held = await _aheld_back(performer, scope, flow, run, inner)
+        for item in held.items:
+            yield item
+        return
+    with performer.running(run, attach=False):
         inner = function(*arguments[0], **arguments[1])
         thrown: BaseException | None = None
         sent: Any = None
@@ -161,6 +220,32 @@ async def call_async_generator(
     await adrive(flow, performer, Ending(outcome=Outcome.RETURNED))
 
 
+async def _aheld_back(
+    performer: Performer, scope: Scope, flow: Flow, run: Run, inner: AsyncGenerator[Any, Any]
+) -> Streamed:
+    """Do as `_held_back` does, awaiting."""
+    items: list[Any] = []
+    with performer.running(run), entered(scope):
+        try:
+            ending = _TOO_LONG
+            try:
+                items.append(await _first(inner))
+                while len(items) <= MAX_HELD:
+                    items.append(await anext(inner))
+            except StopAsyncIteration:
+                streamed = Streamed(items=tuple(items))
+                ending = Ending(outcome=Outcome.RETURNED, result=streamed)
+            await inner.aclose()
+        except GeneratorExit as error:  # dropped, so nothing can be awaited any more
+            drop(flow, performer, ending_of(error))
+            raise
+        except BaseException as error:
+            await adrive(flow, performer, ending_of(error))
+            raise
+    left: Streamed = await adrive(flow, performer, ending)
+    return left
+
+
 def _first(inner: AsyncGenerator[Any, Any]) -> Awaitable[Any]:
     """
     Begin *inner* unseen by the event loop.
@@ -181,18 +266,52 @@ def _leave(inner: object) -> None:
 
 
 async def _finish_later(
-    performer: Performer, scope: Scope, flow: Any, result: Awaitable[Any]
+    performer: Performer, scope: Scope, flow: Flow, run: Run, result: Awaitable[Any]
 ) -> Any:
-    with performer.running(), entered(scope):
+    value: Any = None
+    with performer.running(run), entered(scope):
         try:
-            value = await result
+            with performer.flight() as flight:
+                value = await result
         except GeneratorExit as error:
             drop(flow, performer, ending_of(error))
             raise
         except BaseException as error:
             await adrive(flow, performer, ending_of(error))
             raise
+    if flight.was_halted:
+        return await adrive(flow, performer, halted(flight))
     return await adrive(flow, performer, Ending(outcome=Outcome.RETURNED, result=value))
+
+
+def _acting(
+    run: Run, performer: Performer, function: Callable[..., Any], nothing: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Return what runs: *function*, or in a dry run what stands in for it: *nothing*, unless one was declared."""
+    return (performer.stand_in or nothing) if run.simulated else function
+
+
+def _nothing(*_: object, **__: object) -> None:
+    return None
+
+
+async def _anothing(*_: object, **__: object) -> None:
+    return None
+
+
+def _no_items(*_: object, **__: object) -> Generator[Any, Any, Any]:
+    return
+    yield
+
+
+async def _ano_items(*_: object, **__: object) -> AsyncGenerator[Any, Any]:
+    return
+    yield
+
+
+def halted(flight: Flight) -> Ending:
+    """Return how a tool ended that a halt has cancelled."""
+    return Ending(outcome=Outcome.CANCELLED, halt=flight.halt)
 
 
 def ending_of(error: BaseException) -> Ending:

@@ -12,13 +12,13 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_CEILING, Context, Decimal
 from enum import StrEnum
-from functools import lru_cache
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import msgspec
 
+from interlock._calendar import Period, window_of
 from interlock._call import Call, Identity
+from interlock._model_names import canonical_model
 from interlock._verdict import Opinion, Verdict
 
 NANO = 10**9
@@ -46,16 +46,6 @@ class Dimension(StrEnum):
     AGENT = "agent"
     TOOL = "tool"
     MODEL = "model"
-
-
-class Period(StrEnum):
-    """How long a window of a budget is, by the calendar of the budget's time zone. TOTAL: it never ends."""
-
-    HOUR = "hour"
-    DAY = "day"
-    WEEK = "week"
-    MONTH = "month"
-    TOTAL = "total"
 
 
 class Amounts(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -213,6 +203,11 @@ class Need(msgspec.Struct, frozen=True):
         """What is reserved: nothing for what is not said, where that is let through."""
         return Amounts(self.cost or 0, self.tokens or 0, self.calls)
 
+    @property
+    def is_bookable(self) -> bool:
+        """Whether books can hold it: see `MAX_AMOUNT`."""
+        return all(wanted is None or wanted < MAX_AMOUNT for wanted in _three(self))
+
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -250,7 +245,7 @@ def facts_of(
         Dimension.ORG: None if identity is None else identity.org,
         Dimension.AGENT: None if identity is None else identity.agent,
         Dimension.TOOL: tool,
-        Dimension.MODEL: model,
+        Dimension.MODEL: None if model is None else canonical_model(model),
     }
 
 
@@ -277,7 +272,7 @@ def need_of(call: Call) -> Need:
 def objection(call: Call, claim: Claim, account: Account, need: Need) -> Opinion | None:
     """Return what the budget of *claim*, which stands at *account*, says to *call*; None: there is room."""
     budget = claim.budget
-    if budget.models is not None and call.tool.kind == "model" and call.model not in budget.models:
+    if budget.models is not None and call.tool.kind == "model" and not _lists(budget, call.model):
         return _denial(
             budget,
             f"budget {budget.name} has no money for this model",
@@ -285,7 +280,7 @@ def objection(call: Call, claim: Claim, account: Account, need: Need) -> Opinion
         )
     if account.is_full:
         return _denial(budget, f"budget {budget.name} has counted as much as its books can hold")
-    if any(wanted is not None and wanted >= MAX_AMOUNT for wanted in _three(need)):
+    if not need.is_bookable:
         return _denial(budget, f"budget {budget.name} counts no amounts as large as this call's")
     amounts = list(
         zip(_NAMES, _three(budget.limits), _three(account.left), _three(need), strict=True)
@@ -317,82 +312,6 @@ def objection(call: Call, claim: Claim, account: Account, need: Need) -> Opinion
     return None
 
 
-def window_of(
-    period: Period, zone: str, at: datetime
-) -> tuple[datetime, datetime] | tuple[None, None]:
-    """
-    Return when the window in which *at* falls begins and ends, aware UTC, by the calendar of *zone*.
-
-    Weeks begin on Monday (ISO 8601). A window begins when its first local second does, so that a day on which clocks
-    are changed has 23 or 25 hours. Every instant is in exactly one window, however clocks are changed.
-    """
-    if period is Period.TOTAL:
-        return None, None
-    place, at = _zone(zone), at.astimezone(UTC)
-    local = at.astimezone(place)
-    if period is Period.HOUR:
-        return _hour(local, at, place)
-    first = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
-    if period is Period.WEEK:
-        first -= timedelta(days=first.weekday())
-    elif period is Period.MONTH:
-        first = first.replace(day=1)
-    following = _following(first, period)
-    begins, ends = _begin(first), _begin(following)
-    if at < ends:
-        return begins, ends
-    # Clocks were set back over midnight: what they show was over once, and is not begun again.
-    return ends, _begin(_following(following, period))
-
-
-def _hour(local: datetime, at: datetime, place: ZoneInfo) -> tuple[datetime, datetime]:
-    """By the clock of the world: an hour that clocks repeat is two, one that they skip is none, and half is a half."""
-    begins = at - timedelta(
-        minutes=local.minute, seconds=local.second, microseconds=local.microsecond
-    )
-    ends = begins + timedelta(hours=1)
-    offset, second = local.utcoffset(), at.replace(microsecond=0)
-    if begins.astimezone(place).utcoffset() != offset:
-        begins = _change(place, begins, second)
-    if (ends - _MICROSECOND).astimezone(place).utcoffset() != offset:
-        ends = _change(place, second, ends)
-    return begins, ends
-
-
-def _following(first: datetime, period: Period) -> datetime:
-    match period:
-        case Period.DAY:
-            return first + timedelta(days=1)
-        case Period.WEEK:
-            return first + timedelta(days=7)
-        case _:
-            return (first + timedelta(days=32)).replace(day=1)
-
-
-def _begin(midnight: datetime) -> datetime:
-    """Return when clocks first show *midnight* or, where they skip it, what comes next."""
-    # A skipped time that is not folded is read by the clocks before the change, so midnight is when they are changed:
-    # no zone has skipped midnight from an earlier time of day since 1971.
-    return midnight.astimezone(UTC)
-
-
-def _change(place: ZoneInfo, before: datetime, after: datetime) -> datetime:
-    """Return the second, later than *before* and no later than *after*, at which the clocks of *place* are changed."""
-    offset = before.astimezone(place).utcoffset()
-    while (seconds := (after - before) // timedelta(seconds=1)) > 1:
-        middle = before + timedelta(seconds=seconds // 2)
-        if middle.astimezone(place).utcoffset() == offset:
-            before = middle
-        else:
-            after = middle
-    return after
-
-
-@lru_cache(maxsize=256)
-def _zone(name: str) -> ZoneInfo:
-    return ZoneInfo(name)
-
-
 _NAMES = ("cost", "tokens", "calls")
 
 
@@ -407,6 +326,12 @@ def _denial(budget: Budget, reason: str, guidance: str | None = None) -> Opinion
 
 def _shown(name: str, amount: int) -> str:
     return f"{dollar_text(amount)} US dollars" if name == "cost" else f"{amount:,} {name}"
+
+
+def _lists(budget: Budget, model: str | None) -> bool:
+    """Whether *model* is one of those that *budget* lists, by whichever of its names."""
+    listed = map(canonical_model, budget.models or ())
+    return bool(model) and canonical_model(model or "") in listed
 
 
 def _until(account: Account) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
 from immutabledict import immutabledict
 
-from interlock import _canonical
+from interlock import _canonical, _forms, _kinds
 from interlock._scale import Scale
 
 CallKind = Literal["tool", "model", "handoff"]
@@ -79,13 +80,14 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         session_id: The session it is made in.
         identity: Whose session that is.
         arguments: By name, defaults included, immutable to any depth; the forms are in `_canonical`'s table.
-        recorded: The arguments as canonical JSON, secrets replaced by ``{"$secret": true}``.
+        recorded: The arguments as canonical JSON, secrets replaced by ``{"$secret": true}``, redacted by plugins.
         digest: SHA-256 over agent, arguments (secrets too), org, session and tool: what a ticket is bound to.
         resource: What the call acts on, as text; None when the tool declares none, or declares it a secret.
         cost: In US dollars; None when the tool declares no cost.
         model: Which model is asked, for a model call.
         tokens: How many tokens it takes at most; None when it does not say.
         faults: Why the call cannot be judged, a sentence each. A call with a fault is always denied.
+        recorded_resource: What is recorded in the place of `resource` where a plugin redacted the arguments.
     """
 
     id: str
@@ -100,6 +102,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None
     tokens: int | None = None
     faults: tuple[str, ...] = ()
+    recorded_resource: str | None = None
 
 
 def describe(
@@ -116,27 +119,31 @@ def describe(
     Never raises for what the arguments hold: arguments that cannot be copied, digested or priced become
     `Call.faults`, so that the attempt is refused *and* recorded. The copy is then empty.
     """
-    faults: list[str] = []
+    faults: tuple[str, ...] = ()
     copied: dict[str, Any] = {}
     seen = _NOTHING
     data: dict[str, _canonical.Tree] = {}
     recorded = b"{}"
     try:
-        isolated, view, data = _canonical.forms(arguments)
+        isolated, view, data = _forms.forms(arguments)
         recorded = _canonical.bounded(data)
         copied, seen = isolated, view
-    except _canonical.Unrepresentable as error:
-        faults.append(f"the arguments cannot be judged: {error}")
+    except _kinds.Unrepresentable as error:
+        faults = (f"the arguments cannot be judged: {error}",)
     except Exception as error:  # noqa: BLE001 - whatever a hostile object does when looked at; its text stays out
-        faults.append(f"the arguments cannot be judged: {type(error).__name__} while reading them")
+        faults = (f"the arguments cannot be judged: {type(error).__name__} while reading them",)
     cost: Decimal | None = None
     resource: str | None = None
     try:
-        cost = _cost(tool, seen)
-        resource = _resource(tool, seen)
+        if tool.secrets:
+            _check_secrets(tool)
+        cost = _cost(tool.cost, seen) if isinstance(tool.cost, str) else tool.cost
+        if tool.resource is not None and tool.resource not in tool.secrets:
+            resource = _resource(tool.resource, seen)
     except ValueError as error:
-        faults.append(str(error))
-    digest = _digest(recorded, tool=tool.name, session_id=session_id, identity=identity)
+        faults += (str(error),)
+    before, after = _frame(identity.agent, identity.org, session_id, tool.name)
+    digest = _canonical.digest_within(before, recorded, after)
     if tool.secrets and copied:
         recorded = _canonical.encode(_canonical.masked(data, tool.secrets))
     call = Call(
@@ -150,9 +157,20 @@ def describe(
         resource=resource,
         cost=cost,
         model=_model(tool, seen) if tool.kind == "model" else None,
-        faults=tuple(faults),
+        faults=faults,
     )
     return call, copied
+
+
+def is_text(value: object) -> bool:
+    """Whether *value* is text that every store can hold: without null characters and lone surrogates."""
+    if not isinstance(value, str) or "\0" in value:  # which Postgres cannot hold
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def money(value: object) -> Decimal:
@@ -181,47 +199,47 @@ def money(value: object) -> Decimal:
     )  # without the sign of a negative zero, and without rounding to a context
 
 
-def _digest(recorded: bytes, *, tool: str, session_id: str, identity: Identity) -> str:
-    """Return the digest of a call: see `Call.digest`."""
-    agent, org = identity.agent, identity.org
-    bound: _canonical.Tree = {
-        "agent": agent,
-        "arguments": _canonical.digest(recorded),
-        "org": org,
-        "session": session_id,
-        "tool": tool,
-    }
-    if type(agent) is type(session_id) is type(tool) is str and (org is None or type(org) is str):
-        try:
-            return _canonical.digest(_canonical.encode(bound))  # plain text is its own tree ...
-        except UnicodeEncodeError:  # ... unless it has lone surrogates
-            pass
-    return _canonical.digest(_canonical.encode(_canonical.tree(bound)))
+@lru_cache(maxsize=1024, typed=True)
+def _frame(agent: str, org: str | None, session_id: str, tool: str) -> tuple[bytes, bytes]:
+    """
+    Return what stands before and after the digest of the arguments in what `Call.digest` is over.
+
+    That is the canonical JSON of an object of five; all else in it is the same for every call of a tool in a session.
+    """
+    given = {"agent": agent, "org": org, "session": session_id, "tool": tool}
+    trees = {name: _canonical.tree(value) for name, value in given.items()}
+    before = _canonical.encode({"agent": trees.pop("agent")})
+    return before[:-1] + b',"arguments":"', b'",' + _canonical.encode(trees)[1:]
 
 
-def _cost(tool: Tool, arguments: Mapping[str, Any]) -> Decimal | None:
-    if tool.cost is None or isinstance(tool.cost, Decimal):
-        return tool.cost
+def _check_secrets(tool: Tool) -> None:
+    """Refuse a tool that was declared by hand, past `@governed`, so that a secret of its calls would be recorded."""
+    for option, name in (("cost", tool.cost), ("model", tool.model)):
+        if name is not None and name in tool.secrets:
+            raise ValueError(
+                f"argument {name!r} is declared as the {option}, which is recorded, and as a secret"
+            )
+
+
+def _cost(name: str, arguments: Mapping[str, Any]) -> Decimal:
     try:
-        return money(arguments[tool.cost])
+        return money(arguments[name])
     except KeyError:
-        raise ValueError(f"argument {tool.cost!r}, declared as the cost, is missing") from None
+        raise ValueError(f"argument {name!r}, declared as the cost, is missing") from None
     except ValueError as error:
-        raise ValueError(f"argument {tool.cost!r}, declared as the cost, is {error}") from None
+        raise ValueError(f"argument {name!r}, declared as the cost, is {error}") from None
 
 
 def _model(tool: Tool, arguments: Mapping[str, object]) -> str:
-    named = None if tool.model is None else arguments.get(tool.model)
     if tool.model is None:
         return tool.name
+    named = None if tool.model in tool.secrets else arguments.get(tool.model)
     # What is no text names no model, and matches none that a policy or a budget allows.
     return named.encode("utf-8", "backslashreplace").decode() if type(named) is str else ""
 
 
-def _resource(tool: Tool, arguments: Mapping[str, object]) -> str | None:
-    if tool.resource is None or tool.resource in tool.secrets:
-        return None
-    value = arguments.get(tool.resource)
+def _resource(name: str, arguments: Mapping[str, object]) -> str | None:
+    value = arguments.get(name)
     if type(value) is str and value.isascii():
         return value
     try:
@@ -229,5 +247,5 @@ def _resource(tool: Tool, arguments: Mapping[str, object]) -> str | None:
         return None if value is None else str(value).encode("utf-8", "backslashreplace").decode()
     except Exception as error:  # noqa: BLE001 - whatever a foreign __str__ raises
         raise ValueError(
-            f"argument {tool.resource!r}, declared as the resource, has no text: {type(error).__name__}"
+            f"argument {name!r}, declared as the resource, has no text: {type(error).__name__}"
         ) from None

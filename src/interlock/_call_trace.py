@@ -16,8 +16,9 @@ from opentelemetry.util.types import AttributeValue
 from interlock._call import Call
 from interlock._flow import Admission
 from interlock._telemetry import Telemetry, fails_open
+from interlock._unseen import Unseen, say_lost
 from interlock._usage import Usage
-from interlock._verdict import Decision, Verdict
+from interlock._verdict import Decision, Mode, Verdict
 from interlock._wire import (
     ADMITTED,
     AGENT_NAME,
@@ -38,6 +39,7 @@ from interlock._wire import (
     EVENT_SEQ,
     EXECUTE_TOOL,
     INPUT_TOKENS,
+    MODE,
     OPENINFERENCE_KIND,
     OPERATION_NAME,
     OUTPUT_TOKENS,
@@ -45,6 +47,7 @@ from interlock._wire import (
     POLICY_NAME,
     PROVIDER_NAME,
     REASONING_TOKENS,
+    REDACTED_BY,
     REQUEST_MODEL,
     RULE_ID,
     SESSION_ID,
@@ -53,6 +56,7 @@ from interlock._wire import (
     TOOL_TYPE,
     UNDECIDED,
     VERDICT,
+    WITHHELD_BY,
 )
 from interlock.events import CallFinished, Outcome, Recorded, TraceIds
 
@@ -85,9 +89,14 @@ class CallTrace:
     """
 
     def __init__(
-        self, telemetry: Telemetry, call: Call, policy: PolicyRef, session_name: str
+        self,
+        telemetry: Telemetry,
+        call: Call,
+        policy: PolicyRef,
+        session_name: str,
+        around: context.Context,
     ) -> None:
-        """Begin nothing yet."""
+        """Begin nothing yet; the spans will be children of the one in *around*."""
         self._telemetry = telemetry
         self._call = call
         self._policy = policy
@@ -95,15 +104,12 @@ class CallTrace:
         self._root: Span | None = None
         self._decision: Span = trace.INVALID_SPAN
         self._execution: Span | None = None
-        self._parent = context.get_current()
+        self._framework: Span | None = None
+        self._parent = around
         self._ids: TraceIds | None = None
         self._opened = False
         self._shown: dict[str, AttributeValue] = {}
-        # Without a provider, and outside any trace, nothing below could be seen by anybody.
-        self._heard = (
-            telemetry.is_heard or trace.get_current_span(self._parent).get_span_context().is_valid
-        )
-        self._began = time.perf_counter() if self._heard else 0.0
+        self._began = time.perf_counter()
 
     @property
     def ids(self) -> TraceIds | None:
@@ -113,8 +119,6 @@ class CallTrace:
     @fails_open
     def begin(self) -> None:
         """Start the span of the decision."""
-        if not self._heard:
-            return
         common: dict[str, AttributeValue] = {
             AGENT_NAME: self._call.identity.agent,
             CONVERSATION_ID: self._session_name,
@@ -152,8 +156,6 @@ class CallTrace:
     @fails_open
     def decided(self, admission: Admission) -> None:
         """Show a recorded decision, and end its span."""
-        if not self._heard:
-            return
         decision, recorded = admission.decision, admission.recorded
         verdict = decision.verdict.value
         self._shown = {
@@ -164,6 +166,8 @@ class CallTrace:
             CHAIN_HEAD: recorded.hash,
             AUTHORS: tuple(opinion.author for opinion in decision.because),
         }
+        if decision.mode is not Mode.ENFORCE:
+            self._shown[MODE] = decision.mode.value
         if decision.rule is not None:
             self._shown[RULE_ID] = decision.rule
         if admission.ticket is not None:
@@ -186,8 +190,6 @@ class CallTrace:
     @fails_open
     def undecided(self, error: BaseException) -> None:
         """Show that no decision was reached, and why: by the class of *error* alone."""
-        if not self._heard:
-            return
         self._fail(self._decision, type(error).__qualname__)
         self._measure(UNDECIDED)
         _end(self._decision)
@@ -200,7 +202,7 @@ class CallTrace:
 
         A stream must not be given a current span: its consumer, which runs between its items, would see it.
         """
-        if self._heard and not self._opened:
+        if not self._opened:
             self._opened = True
             self._open_execution()
         span = self._execution
@@ -215,8 +217,6 @@ class CallTrace:
     @fails_open
     def settled(self, recorded: Recorded | None) -> None:
         """Show how the call ended, and end what is open; None: it had never been admitted."""
-        if not self._heard:
-            return
         span = self._execution
         if span is not None and recorded is not None:
             finished = recorded.event
@@ -227,21 +227,19 @@ class CallTrace:
                 span.set_attribute(CALL_OUTCOME, finished.outcome.value)
                 if self._call.tool.kind == "model":
                     span.set_attributes(_used(finished))
+                span.set_attributes(_reviewed(finished))
                 if finished.outcome is Outcome.RAISED and finished.error_type:
                     self._fail(span, finished.error_type)
+        elif self._framework is not None and recorded is not None:
+            finished = recorded.event
+            if isinstance(finished, CallFinished):
+                self._framework.set_attributes(_reviewed(finished))
         self._end_all()
 
     @fails_open
     def lost(self, error: BaseException) -> None:
         """Show that the outcome could not be recorded; the call is in doubt."""
-        log.error(
-            "%s ran, but its outcome could not be recorded (%s). Call %s of session %s is in doubt: "
-            "`interlock verify` lists it.",
-            self._call.tool.name,
-            error,
-            self._call.id,
-            self._call.session_id,
-        )
+        say_lost(self._call, error)
         if self._execution is not None:
             self._fail(self._execution, type(error).__qualname__)
         self._end_all()
@@ -250,6 +248,7 @@ class CallTrace:
     def _open_execution(self) -> None:
         if (outer := self._outer()) is not None:
             outer.set_attributes({CALL_ID: self._call.id, **self._shown})
+            self._framework = outer
             return
         common: dict[str, AttributeValue] = {
             CALL_ID: self._call.id,
@@ -330,6 +329,22 @@ class CallTrace:
         _end(root)
 
 
+def trace_of(
+    telemetry: Telemetry, call: Call, policy: PolicyRef, session_name: str
+) -> CallTrace | Unseen:
+    """Return what shows *call*: without a provider, and outside any trace, nothing."""
+    try:
+        around = context.get_current()
+        # An empty context, which programs that trace nothing have, holds no span.
+        if telemetry.is_heard or (
+            around and trace.get_current_span(around).get_span_context().is_valid
+        ):
+            return CallTrace(telemetry, call, policy, session_name, around)
+    except Exception:
+        log.exception("telemetry failed before it began; decisions are unaffected")
+    return Unseen(call)
+
+
 def _used(finished: CallFinished) -> dict[str, AttributeValue]:
     """What a model call took, as far as it is known."""
     usage = finished.usage or Usage()
@@ -342,6 +357,14 @@ def _used(finished: CallFinished) -> dict[str, AttributeValue]:
         COST: None if finished.cost_usd is None else float(finished.cost_usd),
     }
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _reviewed(finished: CallFinished) -> dict[str, AttributeValue]:
+    """Who kept the result from the caller, or put another in its place; nothing of either."""
+    against = [one for one in finished.reviews if one.verdict is not Verdict.ALLOW]
+    withheld = tuple(one.author for one in against if finished.withheld and not one.observed)
+    found = {WITHHELD_BY: withheld, REDACTED_BY: finished.redacted_by}
+    return {name: authors for name, authors in found.items() if authors}
 
 
 @fails_open

@@ -1,17 +1,68 @@
-"""decide(): a pure function of a session's status, the call, the opinions, the budgets and the ticket for that call."""
+"""
+decide(): a pure function of a session's status, the call, the opinions, the budgets and the ticket for that call.
+
+What was heard outside the transaction that decides is a `Counsel`; what depends on that transaction, because it looks
+back at the session or at the clock, is a function in it, which gives a `Recalled`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 import msgspec
 
 from interlock._budget import Account, Claim, need_of, objection
-from interlock._call import Call
+from interlock._call import Call, Risk
+from interlock._halt import Halt
+from interlock._memory import Memory, Tracker
 from interlock._state import SessionStatus
 from interlock._ticket import Ticket, TicketState
-from interlock._verdict import Decision, Opinion, Verdict, combine
+from interlock._verdict import Decision, Mode, Opinion, Verdict, combine
+
+
+class Recalled(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What a policy says of a call given its session's past.
+
+    Attributes:
+        opinions: What it says.
+        risk: How risky the call is after what the session has done.
+        patience: How many more calls may be steered elsewhere before they are denied instead; None: any number.
+    """
+
+    opinions: tuple[Opinion, ...]
+    risk: Risk
+    patience: int | None = None
+
+
+class Counsel(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What was heard of a call before the transaction that decides.
+
+    Attributes:
+        opinions: Those of evaluators and plugins, and of the policy where it need not look back.
+        risk: How risky the call is by itself; None: as its tool declares.
+        points: What it adds to its session's score of risk, if it gets in.
+        mode: What becomes of the decision.
+        trackers: What the session has to remember for the policy.
+        recall: What the policy says given the session's memory and the time, where it looks back; a pure function.
+    """
+
+    opinions: tuple[Opinion, ...]
+    risk: Risk | None = None
+    points: int = 0
+    mode: Mode = Mode.ENFORCE
+    trackers: tuple[Tracker, ...] = ()
+    recall: Callable[[Memory, datetime], Recalled] | None = None
+
+    def recalled(self, call: Call, memory: Memory, at: datetime) -> Recalled:
+        """Return all that is said of *call*, in a session with that *memory*, *at* that instant."""
+        risk = self.risk or call.tool.risk
+        if self.recall is None:
+            return Recalled(opinions=self.opinions, risk=risk)
+        found = self.recall(memory, at)
+        return msgspec.structs.replace(found, opinions=self.opinions + found.opinions)
 
 
 def decide(
@@ -22,6 +73,9 @@ def decide(
     accounts: Sequence[tuple[Claim, Account]] = (),
     ticket: Ticket | None,
     now: datetime,
+    mode: Mode = Mode.ENFORCE,
+    patience: int | None = None,
+    halts: Sequence[Halt] = (),
 ) -> Decision:
     """
     Return what happens to *call*.
@@ -33,25 +87,43 @@ def decide(
         accounts: The budgets that count the call, and how they stand, read likewise.
         ticket: The newest ticket with this call's digest in this session, read likewise.
         now: The store's time.
+        mode: What becomes of the decision. Observing does not open a session that is closed.
+        patience: How many more calls may be steered elsewhere; None: any number.
+        halts: Those that cover the call, read in the transaction. They bind in every mode.
 
     An approved ticket answers an ASK and nothing stricter. A human's no is a DENY.
     """
-    heard = [*opinions, *(_deny(fault) for fault in call.faults)]
-    if status is not SessionStatus.OPEN:
-        heard.append(_deny(f"the session is {status}", author="session"))
+    stopped = [] if status is SessionStatus.OPEN else [_deny(f"the session is {status}", "session")]
+    stopped += map(stop, halts)
+    heard = [*opinions, *stopped]
+    if call.faults:  # hardly ever, and this is in every call's way
+        heard += [_deny(fault) for fault in call.faults]
     if accounts:
         need = need_of(call)
         objections = (objection(call, claim, account, need) for claim, account in accounts)
         heard += [opinion for opinion in objections if opinion is not None]
     decision = combine(heard)
+    if decision.verdict is Verdict.STEER and patience is not None and patience <= 0:
+        heard.append(_deny("it was steered elsewhere as often as the policy allows", "steering"))
+        decision = combine(heard)
+    if mode is not Mode.ENFORCE and not stopped:
+        return msgspec.structs.replace(decision, mode=mode)
     if decision.verdict is not Verdict.ASK or ticket is None or ticket.digest != call.digest:
         return decision
     if ticket.state is TicketState.DENIED:
         said = f": {ticket.comment}" if ticket.comment else ""
-        return combine([*heard, _deny(f"{ticket.decided_by} said no{said}", author="approver")])
+        return combine([*heard, _deny(f"{ticket.decided_by} said no{said}", "approver")])
     if ticket.state is TicketState.APPROVED and now < ticket.expires_at:
         return msgspec.structs.replace(decision, approved_by=ticket.decided_by)
     return decision
+
+
+def stop(halt: Halt) -> Opinion:
+    """Return what *halt* says to a call that it covers."""
+    return _deny(
+        f"{halt.target} is halted: {halt.reason} (halt {halt.id})",
+        f"halt:{halt.target.scope.value}",
+    )
 
 
 def _deny(reason: str, author: str = "interlock") -> Opinion:

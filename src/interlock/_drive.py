@@ -4,135 +4,48 @@ from __future__ import annotations
 
 import _thread
 import logging
-import os
-import threading
-from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any
 
 import anyio
-import anyio.from_thread
 import anyio.lowlevel
 import msgspec
 
 from interlock import _flow
+from interlock._answering import Answering
+from interlock._asking import OnAsk
 from interlock._budget import facts_about
 from interlock._call import Call
-from interlock._call_trace import CallTrace
-from interlock._clock import Clock
-from interlock._flow import Admission, Ending, Flow, Settlement
+from interlock._call_trace import trace_of
+from interlock._clock import Clock, new_id
+from interlock._consult import Consultation, Judges
+from interlock._flights import Flight, Flights
+from interlock._flow import Admission, Ending, Flow, Reviewed, Settlement
 from interlock._plugins import Plugins
 from interlock._prices import price
 from interlock._telemetry import Telemetry
 from interlock._usage import ModelUsage, Priced, Usage
-from interlock._verdict import Opinion, Verdict
-from interlock.errors import StoreUnavailable
-from interlock.evaluators import Panel
+from interlock._verdict import Mode
+from interlock.evaluators import Hearing, Inbox, aheard, heard
 from interlock.events import Outcome
-from interlock.policy import Policy
-from interlock.store import calls
+from interlock.store import entries
 from interlock.store.engine import Store
 from interlock.store.writer import may_wait
 
-_T = TypeVar("_T")
-
 log = logging.getLogger("interlock")
 
-_TRANSACTIONS = (_flow.Admit, _flow.Ask, _flow.Settle)
+# Effects are of exactly these classes. `isinstance` of a struct takes as long as many a step, and each call has seven.
+_TRANSACTIONS = frozenset({_flow.Admit, _flow.Ask, _flow.Settle})
+
+_AWAITED = _TRANSACTIONS | {_flow.Await, _flow.Consult, _flow.Review}
 
 _at_run: set[Flow] = set()
 """
 Flows whose tool runs. A stream that is forgotten may be found by the garbage collector together with its flow, which
 then would be ended first or last, as it comes; what is in here is not found.
 """
-
-
-class BackgroundLoop:
-    """One event loop in a thread, started when first needed: where sync callers have evaluators asked."""
-
-    def __init__(self) -> None:
-        """Start nothing yet."""
-        self._closed = False
-        self._begin()
-
-    def _begin(self) -> None:
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._portal: anyio.from_thread.BlockingPortal | None = None
-
-    def call(self, function: Callable[[], Awaitable[_T]]) -> _T:
-        """
-        Run *function* there and return what it returns; it sees the caller's context variables.
-
-        Raises:
-            StoreUnavailable: the governor is closed.
-        """
-        if (
-            self._pid != os.getpid()
-        ):  # forked: the thread is the parent's, and so is whoever holds the lock
-            self._begin()
-        with self._lock:
-            if self._closed:
-                raise StoreUnavailable("the governor is closed; nothing was written")
-            if self._portal is None:
-                self._portal = self._started()
-            future = self._portal.start_task_soon(_contained, function)
-        answer, error = future.result()
-        if error is not None:
-            raise error
-        result: _T = answer
-        return result
-
-    def close(self) -> None:
-        """Let what runs there come to its end, then stop the loop. Calling it again does nothing."""
-        if self._pid != os.getpid():
-            self._begin()
-        with self._lock:
-            self._closed = True
-            portal, self._portal = self._portal, None
-            if portal is not None:
-                portal.call(portal.stop)
-        if self._thread is not None:
-            self._thread.join()
-
-    def _started(self) -> anyio.from_thread.BlockingPortal:
-        # Not `anyio.from_thread.start_blocking_portal`: what it leaves on the stack stops the loop when it is
-        # collected, and waits for it for ever when that is at the exit of the interpreter.
-        ready: Future[anyio.from_thread.BlockingPortal] = Future()
-
-        async def serve() -> None:
-            async with anyio.from_thread.BlockingPortal() as portal:
-                ready.set_result(portal)
-                await portal.sleep_until_stopped()
-
-        def run() -> None:
-            try:
-                anyio.run(serve)
-            except BaseException as error:
-                if ready.done():
-                    raise
-                ready.set_exception(error)
-
-        self._thread = threading.Thread(target=run, name="interlock-evaluators", daemon=True)
-        self._thread.start()
-        return ready.result()
-
-
-async def _contained(function: Callable[[], Awaitable[_T]]) -> tuple[Any, BaseException | None]:
-    """Return what *function* returns and what it raises: raised here, what is no `Exception` would end the loop."""
-    try:
-        return await function(), None
-    except BaseException as error:  # noqa: BLE001 - it belongs to the caller, who is in another thread
-        return None, error
-
-
-class Judges(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is consulted: a policy, and the evaluators that it names."""
-
-    policy: Policy
-    panel: Panel
 
 
 class Machinery(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,20 +56,47 @@ class Machinery(msgspec.Struct, frozen=True, kw_only=True):
     plugins: Plugins
     telemetry: Telemetry
     clock: Clock
-    loop: BackgroundLoop
+    flights: Flights
+    on_ask: OnAsk | None = None
 
 
 class Performer:
-    """Performs the effects of one call."""
+    """
+    Performs the effects of one call.
 
-    def __init__(self, machinery: Machinery, judges: Judges, call: Call, session_name: str) -> None:
-        """Stand ready to perform the effects of *call*."""
+    Attributes:
+        call: The call. Once a human has answered, it goes on as another attempt, under an id of its own.
+        stand_in: What is run instead of the tool in a dry run; None: nothing is.
+    """
+
+    def __init__(
+        self,
+        machinery: Machinery,
+        judges: Judges,
+        call: Call,
+        session_name: str,
+        mode: Mode = Mode.ENFORCE,
+        *,
+        on_ask: OnAsk | None = None,
+    ) -> None:
+        """Stand ready to perform the effects of *call*; *mode* is what becomes of the decision."""
         self.call = call
+        self.stand_in: Callable[..., Any] | None = None
         self._machinery = machinery
         self._judges = judges
-        self._trace = CallTrace(machinery.telemetry, call, judges.policy, session_name)
+        self._mode = mode
+        self._session_name = session_name
+        self._on_ask = on_ask
+        self._answering: Answering | None = None
+        self._trace = trace_of(machinery.telemetry, call, judges.policy, session_name)
         self._started_at: float | None = None
+        self._took_us: int | None = None
         self._used: Usage | None = None
+
+    @property
+    def is_reviewed(self) -> bool:
+        """Whether anybody reviews what the call returns."""
+        return self._judges.panel.reviews(self.call)
 
     def report(self, usage: Usage) -> None:
         """Remember what the call has really used, to be booked when it ends."""
@@ -164,14 +104,20 @@ class Performer:
 
     def perform(self, effect: _flow.Effect[Any]) -> Any:
         """Perform *effect*, blocking until it is done, and return the reply."""
-        if isinstance(effect, _TRANSACTIONS):
+        if type(effect) in _TRANSACTIONS:
+            self._expect_unlatched(effect)
             return self._machinery.store.post(self._entry(effect))
-        if isinstance(effect, _flow.Consult):
-            opinions = self._immediate()
-            if self._needs_panel(opinions):
+        if type(effect) is _flow.Consult:
+            consultation = self._consultation()
+            if consultation.needs_panel():
                 with self._trace.deciding():
-                    opinions += self._machinery.loop.call(self._panel)
-            return tuple(opinions)
+                    heard(consultation.ask_panel)
+            return consultation.counsel()
+        if type(effect) is _flow.Review:
+            with self._reviewing():
+                return heard(self._review(effect))
+        if type(effect) is _flow.Await:
+            return self._again(is_answered=self._answers().get(effect.call, effect.ticket))
         return self._witness(effect)
 
     async def aperform(self, effect: _flow.Effect[Any]) -> tuple[Any, BaseException | None]:
@@ -180,68 +126,103 @@ class Performer:
 
         A transaction is seen through to its end; a cancellation that arrives meanwhile is returned beside the reply.
         """
-        if isinstance(effect, _TRANSACTIONS):
+        if type(effect) in _TRANSACTIONS:
+            self._expect_unlatched(effect)
             return await self._machinery.store.apost(self._entry(effect))
-        if isinstance(effect, _flow.Consult):
-            opinions = self._immediate()
-            if self._needs_panel(opinions):
+        if type(effect) is _flow.Consult:
+            consultation = self._consultation()
+            if consultation.needs_panel():
                 with self._trace.deciding():
-                    opinions += await self._panel()
-            return tuple(opinions), None
+                    await aheard(consultation.ask_panel)
+            return consultation.counsel(), None
+        if type(effect) is _flow.Review:
+            with self._reviewing():
+                return await aheard(self._review(effect)), None
+        if type(effect) is _flow.Await:
+            return self._again(
+                is_answered=await self._answers().aget(effect.call, effect.ticket)
+            ), None
         return self._witness(effect), None
 
-    @contextmanager
-    def running(self, *, attach: bool = True) -> Iterator[None]:
+    def running(self, run: _flow.Run, *, attach: bool = True) -> AbstractContextManager[None]:
         """
         Hold the tool's span open while it runs, and take its time; see `CallTrace.running` for *attach*.
 
-        Entered again where the same call goes on later.
+        Entered again where the same call goes on later. A simulation has neither span nor duration.
         """
+        if run.simulated:
+            return nullcontext()
         if self._started_at is None:
             self._started_at = self._machinery.clock.monotonic()
-        with self._trace.running(attach=attach):
-            yield
+        return self._trace.running(attach=attach)
 
-    def _immediate(self) -> list[Opinion]:
-        policy = self._judges.policy.opinion(self.call)
-        return [policy, *self._machinery.plugins.opinions(self.call)]
+    def flight(self) -> Flight:
+        """Return the block within which an async call can be cancelled by a halt."""
+        return Flight(self._machinery.flights, self.call)
 
-    def _needs_panel(self, opinions: list[Opinion]) -> bool:
-        # Nothing can loosen a DENY, so nobody else need be asked.
-        denied = any(opinion.verdict is Verdict.DENY for opinion in opinions)
-        return not denied and self._judges.panel.is_needed(self.call)
+    def _expect_unlatched(self, effect: _flow.Effect[Any]) -> None:
+        halt = self._machinery.flights.latched(effect.call)
+        if halt is not None and type(effect) is not _flow.Settle:
+            raise _flow.halted(effect.call, halt)
 
-    async def _panel(self) -> list[Opinion]:
-        return await self._judges.panel.opinions(self.call)
+    def _answers(self) -> Answering:
+        if self._answering is None:
+            self._answering = Answering(
+                self._on_ask, self._machinery.store, self._machinery.plugins
+            )
+        return self._answering
 
-    def _entry(self, effect: _flow.Admit | _flow.Ask | _flow.Settle) -> calls.Entry:
+    def _again(self, *, is_answered: bool) -> Call | None:
+        """Return the call to be judged from the start: another attempt, which is recorded and traced as one."""
+        if not is_answered:
+            return None
+        self.call = msgspec.structs.replace(self.call, id=new_id())
+        self._trace = trace_of(
+            self._machinery.telemetry, self.call, self._judges.policy, self._session_name
+        )
+        return self.call
+
+    def _reviewing(self) -> AbstractContextManager[None]:
+        self._took_us = self._duration_us()  # the time of the reviewers is not the tool's
+        return self._trace.running(attach=True)
+
+    def _review(self, effect: _flow.Review) -> Callable[[Inbox], Hearing[Reviewed]]:
+        return partial(self._judges.panel.review, effect.call, effect.ending.result)
+
+    def _consultation(self) -> Consultation:
+        return Consultation(self._judges, self._machinery.plugins, self.call, self._mode)
+
+    def _entry(self, effect: _flow.Effect[Any]) -> entries.Entry:
         policy = self._judges.policy
         match effect:
-            case _flow.Admit(call, opinions, trace):
-                return calls.Admit(
+            case _flow.Admit(call, counsel, trace):
+                return entries.Admit(
                     call=call,
-                    opinions=opinions,
+                    counsel=counsel,
                     claims=policy.budgets.claims(facts_about(call)),
                     policy=policy.digest,
                     trace=trace,
                 )
-            case _flow.Ask(call, opinions, trace):
-                return calls.Ask(
+            case _flow.Ask(call, counsel, trace):
+                return entries.Ask(
                     call=call,
-                    opinions=opinions,
+                    counsel=counsel,
                     claims=policy.budgets.claims(facts_about(call)),
                     policy=policy.digest,
                     trace=trace,
                 )
-            case _flow.Settle(call, ending, trace):
-                return calls.Settle(
+            case _flow.Settle(call, ending, trace, reviewed):
+                return entries.Settle(
                     call=call,
                     ending=ending,
                     used=self._priced(),
                     claims=policy.budgets.claims(facts_about(call)),
                     duration_us=self._duration_us(),
                     trace=trace,
+                    reviewed=reviewed,
                 )
+            case _:
+                raise _unknown(effect)
 
     def _priced(self) -> Priced | None:
         call, usage = self.call, self._used
@@ -255,32 +236,38 @@ class Performer:
         return price(used, plugins=self._machinery.plugins)
 
     def _duration_us(self) -> int:
+        if self._took_us is not None:
+            return self._took_us
         if self._started_at is None:
             return 0
         return round((self._machinery.clock.monotonic() - self._started_at) * 1_000_000)
 
     def _witness(self, effect: _flow.Effect[Any]) -> Any:
-        if isinstance(effect, _flow.Begin):
+        if type(effect) is _flow.Begin:
             self._trace.begin()
             return self._trace.ids
         if not isinstance(effect, _flow.Observe):
-            raise TypeError(f"no such effect: {type(effect).__name__}")
-        match effect.fact:
-            case Admission() as admission:
-                self._trace.decided(admission)
-                self._machinery.plugins.recorded(admission.recorded)
-                if admission.opened is not None:
-                    self._machinery.plugins.recorded(admission.opened)
-            case Settlement(recorded=recorded):
-                self._trace.settled(recorded)
-                self._machinery.plugins.recorded(recorded)
-            case None:
-                self._trace.settled(None)
-            case error if self._started_at is not None:
-                self._trace.lost(error)
-            case error:
-                self._trace.undecided(error)
+            raise _unknown(effect)
+        fact = effect.fact
+        if fact is None:
+            self._trace.settled(None)
+        elif type(fact) is Admission:
+            self._trace.decided(fact)
+            self._machinery.plugins.recorded(fact.recorded)
+            if fact.opened is not None:
+                self._machinery.plugins.recorded(fact.opened)
+                if fact.ticket is not None:
+                    self._machinery.plugins.requested(fact.ticket)
+        elif type(fact) is Settlement:
+            self._trace.settled(fact.recorded)
+            self._machinery.plugins.recorded(fact.recorded)
+        elif isinstance(fact, BaseException):
+            (self._trace.undecided if self._started_at is None else self._trace.lost)(fact)
         return None
+
+
+def _unknown(effect: _flow.Effect[Any]) -> TypeError:
+    return TypeError(f"no such effect: {type(effect).__name__}")
 
 
 def drive(flow: Flow, performer: Performer, reply: object = None) -> Any:
@@ -293,7 +280,7 @@ def drive(flow: Flow, performer: Performer, reply: object = None) -> Any:
     _at_run.discard(flow)
     try:
         effect = flow.send(reply)
-        while not isinstance(effect, _flow.Run):
+        while type(effect) is not _flow.Run:
             try:
                 reply = performer.perform(effect)
             except BaseException as error:  # noqa: BLE001 - the flow decides what it means
@@ -330,10 +317,14 @@ async def adrive(flow: Flow, performer: Performer, reply: object = None) -> Any:
     _at_run.discard(flow)
     try:
         effect = flow.send(reply)
-        while not isinstance(effect, _flow.Run):
+        while type(effect) is not _flow.Run:
             try:
-                reply, late = await performer.aperform(effect)
-                held = held or late
+                if type(effect) in _AWAITED:
+                    _expect_caller(effect, held)
+                    reply, late = await performer.aperform(effect)
+                    held = held or late
+                else:
+                    reply = performer.perform(effect)
             except BaseException as error:  # noqa: BLE001 - the flow decides what it means
                 effect = flow.throw(error)
             else:
@@ -352,6 +343,12 @@ async def adrive(flow: Flow, performer: Performer, reply: object = None) -> Any:
         raise cancelled
     _at_run.add(flow)
     return effect
+
+
+def _expect_caller(effect: _flow.Effect[Any], held: BaseException | None) -> None:
+    """Raise *held* instead of waiting for an answer: the caller has gone."""
+    if held is not None and type(effect) is _flow.Await:
+        raise held
 
 
 async def _pending_cancellation() -> BaseException | None:

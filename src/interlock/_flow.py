@@ -1,7 +1,7 @@
 """
 The flow: the one order of steps of a governed call.
 
-    describe → consult → admit → (ask) → run → settle → observe
+    describe → consult → admit → (ask) → run → (review) → settle → observe
 
 The order is the security property, so it is written once, as a generator. It yields effects, plain data that say
 what is to be done next, and is sent what came of each; `_drive` performs them, for sync and for async callers.
@@ -19,19 +19,49 @@ import msgspec
 from interlock import errors
 from interlock._budget import Account
 from interlock._call import Call
+from interlock._decide import Counsel, stop
+from interlock._halt import Halt
 from interlock._ticket import Ticket
-from interlock._verdict import Decision, Opinion, Verdict, combine
+from interlock._verdict import Decision, Mode, Opinion, Verdict, combine
 from interlock.events import Outcome, Recorded, TraceIds
 
 _T = TypeVar("_T")
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
-    """How the tool ended: a value, not an exception, since cancellation and failure are outcomes too."""
+    """
+    How the tool ended: a value, not an exception, since cancellation and failure are outcomes too.
+
+    Attributes:
+        outcome: How.
+        result: What it returned.
+        error: What it raised.
+        unreviewable: Why what it gave cannot be shown to those who review it; it is then withheld.
+        halt: What cancelled it, if it was a halt.
+    """
 
     outcome: Outcome
     result: Any = None
     error: BaseException | None = None
+    unreviewable: str | None = None
+    halt: Halt | None = None
+
+
+class Reviewed(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What came of showing a result to those who review it.
+
+    Attributes:
+        result: What is left of it, for the caller; None when it is withheld.
+        opinions: What they think, in the order in which they were asked.
+        redacted_by: The authors who put something else in its place, in that order.
+        withheld: Whether the caller is given an exception instead.
+    """
+
+    result: Any = None
+    opinions: tuple[Opinion, ...] = ()
+    redacted_by: tuple[str, ...] = ()
+    withheld: bool = False
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +74,7 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
         ticket: The request for approval, if one is needed.
         opened: The event of that request, if it was opened now.
         budgets: Those that count the call, as they stood before it.
+        halts: Those that cover it, the widest first.
     """
 
     decision: Decision
@@ -51,6 +82,7 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     ticket: Ticket | None = None
     opened: Recorded | None = None
     budgets: tuple[Account, ...] = ()
+    halts: tuple[Halt, ...] = ()
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,10 +92,12 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         recorded: The event of the call's end.
         overspent: Budgets that ask for it to be said that, with this call, more was spent than they allow.
+        halt: The halt that covers the call, which was engaged while it ran.
     """
 
     recorded: Recorded
     overspent: tuple[Account, ...] = ()
+    halt: Halt | None = None
 
 
 class Effect(msgspec.Struct, Generic[_T], frozen=True):
@@ -76,26 +110,49 @@ class Begin(Effect["TraceIds | None"], frozen=True):
     """Start to trace the call; reply with the ids of the span that will show the decision."""
 
 
-class Consult(Effect[tuple[Opinion, ...]], frozen=True):
+class Consult(Effect[Counsel], frozen=True):
     """Ask policy, evaluators and plugins, outside any transaction. A failure among them is an opinion, too."""
 
 
 class Admit(Effect[Admission], frozen=True):
     """Decide and record in one transaction, durable before the reply."""
 
-    opinions: tuple[Opinion, ...]
+    counsel: Counsel
     trace: TraceIds | None
 
 
 class Ask(Effect["Admission | Ticket | None"], frozen=True):
-    """Reply with the ticket that stands for this call; where there is none, decide and record as `Admit` does."""
+    """
+    Reply with the ticket that stands for this call.
 
-    opinions: tuple[Opinion, ...]
+    Where there is none and a human must be asked, decide and record as `Admit` does; else reply with None.
+    """
+
+    counsel: Counsel
     trace: TraceIds | None
 
 
+class Await(Effect["Call | None"], frozen=True):
+    """
+    Get an answer to the ticket in the way that the host has chosen, if it has.
+
+    Reply with the call, to be judged again from the start and under an id of its own, once there is an answer; with
+    None when there is none.
+    """
+
+    ticket: Ticket
+
+
 class Run(Effect[Ending], frozen=True):
-    """Run the tool, once."""
+    """Run the tool, once; or, in a dry run, its simulation."""
+
+    simulated: bool = False
+
+
+class Review(Effect[Reviewed], frozen=True):
+    """Show the result to those who review it, before the caller sees it; reply what they make of it."""
+
+    ending: Ending
 
 
 class Settle(Effect["Settlement | None"], frozen=True):
@@ -103,6 +160,7 @@ class Settle(Effect["Settlement | None"], frozen=True):
 
     ending: Ending
     trace: TraceIds | None
+    reviewed: Reviewed | None = None
 
 
 class Observe(Effect[None], frozen=True):
@@ -114,23 +172,50 @@ class Observe(Effect[None], frozen=True):
 Flow: TypeAlias = Generator[Effect[Any], Any, Any]
 
 
-def govern(call: Call) -> Flow:
+def govern(call: Call, *, reviewed: bool) -> Flow:
     """
     Take *call* from its description to its result.
+
+    Args:
+        call: What is attempted.
+        reviewed: Whether there is anybody who reviews what it returns.
 
     Returns:
         What the caller of the tool is to be given.
 
     Raises:
-        Refused: recorded; the tool did not run, but for a BudgetExceeded that says that it did.
-        Undecided: the tool did not run. Nothing was recorded, except by EvaluatorFailed.
+        Refused: recorded; the tool did not run, but for one that says that it did (`ran`).
+        Undecided: the tool did not run, but for an EvaluatorFailed that says that it did. Nothing was recorded,
+            except by EvaluatorFailed.
         BaseException: an interruption before the tool ran, itself; recorded if the call had been admitted.
     """
+    while True:
+        decided, trace = yield from _decided(call)
+        decision, ticket = decided.decision, decided.ticket
+        if decision.simulates:
+            simulation: Ending = yield Run(call, simulated=True)
+            return simulation.result
+        if decision.admits:
+            break
+        again: Call | None = None
+        if decision.verdict is Verdict.ASK and ticket is not None:
+            again = yield Await(
+                call, ticket
+            )  # interrupted here, nothing is admitted, and the ticket stays
+        if again is None:
+            raise refusal(call, decided)
+        call = again
+    ending: Ending = yield Run(call)
+    return (yield from _concluded(call, decision, ending, trace, reviewed=reviewed))
+
+
+def _decided(call: Call) -> Generator[Effect[Any], Any, tuple[Admission, TraceIds | None]]:
+    """Have *call* judged and the decision recorded; return it, and the span that shows it."""
     trace: TraceIds | None = yield Begin(call)
     admission: Admission | None = None
     try:
-        opinions: tuple[Opinion, ...] = yield Consult(call)
-        decided: Admission = yield Admit(call, opinions, trace)
+        counsel: Counsel = yield Consult(call)
+        decided: Admission = yield Admit(call, counsel, trace)
         admission = decided
         yield Observe(call, decided)
     except GeneratorExit:  # the flow itself was dropped; yielding now would be an error
@@ -138,17 +223,66 @@ def govern(call: Call) -> Flow:
     except BaseException as error:
         if admission is None:
             yield Observe(call, error)
-        if not isinstance(error, errors.Undecided):
+        if not isinstance(error, (errors.Undecided, errors.HaltedError)):
             # Interrupted, perhaps between the commit and the reply: an intent that may stand is closed.
             yield from _settle(call, Ending(outcome=Outcome.CANCELLED, error=error), trace)
         raise
-    if not decided.decision.admits:
-        raise refusal(call, decided)
-    ending: Ending = yield Run(call)
-    settlement = yield from _settle(call, ending, trace)
+    return decided, trace
+
+
+def _concluded(
+    call: Call, decision: Decision, ending: Ending, trace: TraceIds | None, *, reviewed: bool
+) -> Flow:
+    """Review what the tool gave, record how it ended, and return what is left for the caller."""
+    review: Reviewed | None = None
+    if reviewed and (ending.outcome is Outcome.RETURNED or ending.unreviewable):
+        try:
+            review = yield from _reviewed(call, ending, decision.mode)
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # interrupted; the tool has run, so that is recorded first
+            unheard = _unheard(f"its review was interrupted ({type(error).__name__})")
+            yield from _settle(call, ending, trace, unheard)
+            raise
+    settlement = yield from _settle(call, ending, trace, review)
+    overrun: errors.BudgetExceeded | None = None
     if settlement is not None and settlement.overspent and ending.outcome is Outcome.RETURNED:
-        raise _overrun(call, decided.decision, settlement.overspent)
-    return ending.result
+        overrun = _overrun(call, decision, settlement.overspent)
+    halt = ending.halt
+    if settlement is not None and ending.outcome is Outcome.RETURNED:
+        halt = settlement.halt
+    if halt is not None:
+        raise halted(call, halt, ran=True) from overrun
+    if review is not None and review.withheld:
+        raise withholding(call, review, booked=settlement is not None) from overrun
+    if overrun is not None:
+        raise overrun
+    return ending.result if review is None else review.result
+
+
+def _reviewed(call: Call, ending: Ending, mode: Mode) -> Generator[Effect[Any], Any, Reviewed]:
+    """Return what is left of a result for the caller. Whatever fails here, nothing that was not reviewed is left."""
+    if ending.unreviewable is not None:
+        heard = _unheard(ending.unreviewable)
+    else:
+        try:
+            heard = yield Review(call, ending)
+        except Exception as error:  # noqa: BLE001 - whatever keeps the result from being reviewed
+            heard = _unheard(f"its review failed ({type(error).__name__})")
+    if mode is Mode.OBSERVE:  # what they think is recorded, and that is all
+        return msgspec.structs.replace(heard, result=ending.result, redacted_by=(), withheld=False)
+    if heard.withheld or any(map(_objects, heard.opinions)):
+        return msgspec.structs.replace(heard, result=None, withheld=True)
+    return heard
+
+
+def _objects(opinion: Opinion) -> bool:
+    return opinion.verdict is not Verdict.ALLOW and not opinion.observed
+
+
+def _unheard(why: str) -> Reviewed:
+    fault = Opinion(verdict=Verdict.DENY, reason=why, author="interlock", fault=True)
+    return Reviewed(opinions=(fault,), withheld=True)
 
 
 def preview(call: Call) -> Flow:
@@ -159,11 +293,12 @@ def preview(call: Call) -> Flow:
         The ticket, pending or already answered, when a human must be asked; else None, and nothing was recorded:
         any other decision is left to the call itself. An approval is not used up here.
     """
-    opinions: tuple[Opinion, ...] = yield Consult(call)
-    if call.faults or combine(opinions).verdict is not Verdict.ASK:
+    counsel: Counsel = yield Consult(call)
+    may_ask = counsel.recall is not None or combine(counsel.opinions).verdict is Verdict.ASK
+    if call.faults or counsel.mode is not Mode.ENFORCE or not may_ask:
         return None
     trace: TraceIds | None = yield Begin(call)
-    asked: Admission | Ticket = yield Ask(call, opinions, trace)
+    asked: Admission | Ticket | None = yield Ask(call, counsel, trace)
     yield Observe(call, asked if isinstance(asked, Admission) else None)
     return asked.ticket if isinstance(asked, Admission) else asked
 
@@ -172,6 +307,8 @@ def refusal(call: Call, admission: Admission) -> errors.Refused | errors.Evaluat
     """Return the exception that says why *call* may not run, and what to do instead."""
     decision = admission.decision
     name = call.tool.name
+    if admission.halts:
+        return halted(call, admission.halts[0], decision=decision)
     if decision.verdict is Verdict.ASK and admission.ticket is not None:
         who = " or ".join(decision.approvers) or "a human"
         return errors.ApprovalNeeded(
@@ -182,10 +319,8 @@ def refusal(call: Call, admission: Admission) -> errors.Refused | errors.Evaluat
             ticket=admission.ticket,
         )
     if decision.verdict is Verdict.STEER:
-        ways = ", ".join(decision.suggestions)
-        told = [decision.guidance, f"Use instead: {ways}." if ways else None]
         return errors.Steered(
-            " ".join([f"{name} was not run: {decision.reason}.", *(part for part in told if part)]),
+            " ".join([f"{name} was not run: {decision.reason}.", *_way(decision)]),
             decision=decision,
             call=call,
         )
@@ -210,6 +345,53 @@ def refusal(call: Call, admission: Admission) -> errors.Refused | errors.Evaluat
     )
 
 
+def halted(
+    call: Call, halt: Halt, *, decision: Decision | None = None, ran: bool = False
+) -> errors.HaltedError:
+    """Return the exception that says that *halt* stops *call*, or came while it ran."""
+    did = "ran and was booked, but its result is withheld" if ran else "was not run"
+    return errors.HaltedError(
+        f"{call.tool.name} {did}: {stop(halt).reason}. Do not retry it; stop and tell the operator.",
+        decision=decision or combine([stop(halt)]),
+        call=call,
+        halt=halt,
+        ran=ran,
+    )
+
+
+def withholding(
+    call: Call, review: Reviewed, *, booked: bool
+) -> errors.Refused | errors.EvaluatorFailed:
+    """Return the exception that says why the result of *call* is withheld, and that it has run."""
+    decision = combine(review.opinions)
+    did = f"{call.tool.name} ran{' and was booked' if booked else ''}, but its result is withheld"
+    if decision.is_fault:
+        return errors.EvaluatorFailed(
+            f"{did}, because it could not be reviewed: {decision.reason}. Do not run it again. "
+            "What failed is in `decision.because`.",
+            decision=decision,
+            call=call,
+            ran=True,
+        )
+    if decision.verdict is Verdict.STEER:
+        return errors.Steered(
+            " ".join([f"{did}: {decision.reason}.", *_way(decision), "Do not run it again."]),
+            decision=decision,
+            call=call,
+            ran=True,
+        )
+    return errors.Denied(
+        f"{did}: {decision.reason}. Do not run it again.", decision=decision, call=call, ran=True
+    )
+
+
+def _way(decision: Decision) -> list[str]:
+    """Return the sentences that say what to do instead."""
+    ways = ", ".join(decision.suggestions)
+    told = [decision.guidance, f"Use instead: {ways}." if ways else None]
+    return [part for part in told if part]
+
+
 def _overrun(
     call: Call, decision: Decision, overspent: tuple[Account, ...]
 ) -> errors.BudgetExceeded:
@@ -219,6 +401,7 @@ def _overrun(
         decision=decision,
         call=call,
         budgets=overspent,
+        ran=True,
     )
 
 
@@ -227,13 +410,18 @@ def _is_budget(opinion: Opinion) -> bool:
 
 
 def _settle(
-    call: Call, ending: Ending, trace: TraceIds | None, *, again: bool = True
+    call: Call,
+    ending: Ending,
+    trace: TraceIds | None,
+    reviewed: Reviewed | None = None,
+    *,
+    again: bool = True,
 ) -> Generator[Effect[Any], Any, Settlement | None]:
     try:
-        settlement: Settlement | None = yield Settle(call, ending, trace)
+        settlement: Settlement | None = yield Settle(call, ending, trace, reviewed)
     except Exception as lost:  # noqa: BLE001 - whatever keeps the outcome from being recorded
         # The side effect has happened. An error instead of its result would invite a second one, so the call
-        # stays in doubt, in the store and loudly in the log, and its result is returned.
+        # stays in doubt, in the store and loudly in the log, and its result is returned: what its review left of it.
         yield Observe(call, lost)
     except GeneratorExit:  # the flow itself was dropped
         raise
@@ -241,7 +429,7 @@ def _settle(
         if (
             again
         ):  # interrupted, perhaps before the commit: the outcome is known, so it is recorded first
-            yield from _settle(call, ending, trace, again=False)
+            yield from _settle(call, ending, trace, reviewed, again=False)
         raise
     else:
         yield Observe(call, settlement)

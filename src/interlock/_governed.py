@@ -15,7 +15,7 @@ import wrapt
 from interlock import _bodies
 from interlock._binder import Parameters
 from interlock._call import CallKind, Risk, Tool, money
-from interlock._scope import Scope, session_for, was_judged
+from interlock._scope import Scope, current_scope, session_for, was_judged
 from interlock._usage import Estimate
 from interlock.errors import Misuse
 
@@ -40,6 +40,7 @@ def governed(
     model: str | None = None,
     provider: str | None = None,
     estimate: Estimate | None = None,
+    simulate: Callable[..., Any] | None = None,
 ) -> Callable[[_F], _F]: ...
 def governed(function: Any = None, /, **options: Any) -> Any:
     """
@@ -60,10 +61,12 @@ def governed(function: Any = None, /, **options: Any) -> Any:
         risk: `low`, `medium`, `high` or `critical`.
         labels: Words that rules can match.
         capabilities: What the tool is able to do, such as `payments.write`.
-        secrets: Names of arguments that are never stored or shown.
+        secrets: Names of arguments that are never stored or shown; not what `cost` or `model` names, which is recorded.
         model: Of a model call, the name of the argument that says which model; where it has an argument `model`, that.
         provider: Of a model call, whose model, such as `openai`; it helps to find the price.
         estimate: What a call uses at most: a `Usage`, or a function of the arguments by name that returns one.
+        simulate: What is run instead in a dry run, with the same arguments: a function of the same kind, without
+            effects. Without one nothing is run, and None returned.
 
     The governed function raises, besides what it raises itself:
         Refused: the call is denied, steered elsewhere, or a human must say yes first.
@@ -83,6 +86,12 @@ def governed(function: Any = None, /, **options: Any) -> Any:
 
 class BoundGovernedFunction(wrapt.BoundFunctionWrapper[..., Any]):
     """A governed function as it is found on an object or a class."""
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        """Be made by wrapt; or anew of its function and what it is found on, as `weakref.WeakMethod` makes methods."""
+        if len(args) == len(("__func__", "__self__")) and not named:
+            args = _again(*args)
+        super().__init__(*args, **named)
 
     @property
     def __func__(self) -> Any:
@@ -169,6 +178,7 @@ def _govern(
     model: str | None = None,
     provider: str | None = None,
     estimate: Estimate | None = None,
+    simulate: Any = None,
 ) -> GovernedFunction:
     plain = _unwrapped(function)
     called: str = name or getattr(plain, "__name__", None) or type(plain).__name__
@@ -176,7 +186,8 @@ def _govern(
         raise Misuse(f"{called} is no function; put @governed on its functions and methods")
     if tool_of(function) is not None:
         raise Misuse(f"{called} is governed already; remove one of the two @governed")
-    parameters = Parameters(plain, called)
+    reader = _Reader(plain, called)
+    parameters = reader.parameters
     if kind == "model" and model is None and "model" in parameters.names:
         model = "model"
     tool = Tool(
@@ -191,31 +202,28 @@ def _govern(
         model=model,
         provider=provider,
     )
-    is_method = _is_method(plain, parameters)
-    _check_names(tool, parameters.names[1:] if is_method else parameters.names)
-    parameters_bound: Parameters | None = None
+    _check_names(tool, parameters.names[1:] if reader.is_method else parameters.names)
     shape = _shape(plain)
+    if simulate is not None and not (callable(simulate) and _shape(simulate) is shape):
+        raise Misuse(
+            f"{called}: simulate= is another kind of function than the tool; make both plain functions, coroutine "
+            "functions, generators or async generators"
+        )
     names = getattr(plain, "__name__", called), getattr(plain, "__qualname__", called)
 
     def wrapper(
         wrapped: Any, _instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        nonlocal parameters_bound
-        if was_judged(tool):
+        around = current_scope()
+        if around is not None and around.judged and was_judged(tool):
             return wrapped(*args, **kwargs)
-        while isinstance(wrapped, functools.partial):  # what it holds is judged like the rest
-            given = functools.partial(_given, *wrapped.args, **wrapped.keywords)
-            (args, kwargs), wrapped = given(*args, **kwargs), wrapped.func
-        if is_method and wrapped is plain and args and args[0] is not None:
-            # Called by what stands between it and its class, such as another decorator: bind it as the class would.
-            wrapped, args = types.MethodType(plain, args[0]), args[1:]
-        if wrapped is plain:
-            expected = parameters
-        else:  # a method: the same without its first parameter, whatever the instance
-            expected = parameters_bound = parameters_bound or Parameters(wrapped, called)
+        expected = parameters
+        if wrapped is not plain or reader.is_method:
+            wrapped, args, kwargs, expected = reader.found(wrapped, args, kwargs)
         arguments = expected.bound(*args, **kwargs)
-        session = session_for(called)
+        session = session_for(called) if around is None else around.session
         performer, copied = session.performer(tool, arguments, estimate)
+        performer.stand_in = simulate
         scope = Scope(session, performer)
         running = shape(performer, scope, wrapped, expected.placed(copied, args, kwargs))
         if shape is not _bodies.call_function:  # warnings and debuggers then name the tool
@@ -223,6 +231,51 @@ def _govern(
         return running
 
     return GovernedFunction(function, wrapper, tool)
+
+
+class _Reader:
+    """
+    How calls of one function are read, whatever it is found on.
+
+    Attributes:
+        parameters: Of the function itself.
+        is_method: Whether it takes what it is found on first.
+    """
+
+    def __init__(self, plain: Any, called: str) -> None:
+        self.parameters = Parameters(plain, called)
+        self.is_method = _is_method(plain, self.parameters)
+        self._plain = plain
+        self._called = called
+        self._bound: Parameters | None = None
+
+    def found(
+        self, wrapped: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, tuple[Any, ...], dict[str, Any], Parameters]:
+        """Return what is called, with what, and its parameters, given what wrapt found and was given."""
+        while isinstance(wrapped, functools.partial):  # what it holds is judged like the rest
+            given = functools.partial(_given, *wrapped.args, **wrapped.keywords)
+            (args, kwargs), wrapped = given(*args, **kwargs), wrapped.func
+        if self.is_method and wrapped is self._plain and args and args[0] is not None:
+            # Called by what stands between it and its class, such as another decorator: bind it as the class would.
+            wrapped, args = types.MethodType(self._plain, args[0]), args[1:]
+        if wrapped is self._plain:
+            return wrapped, args, kwargs, self.parameters
+        # A method: the same without its first parameter, whatever the instance.
+        self._bound = self._bound or Parameters(wrapped, self._called)
+        return wrapped, args, kwargs, self._bound
+
+
+def _again(function: Any, found_on: Any) -> tuple[Any, ...]:
+    """What a governed method is made of, given its `__func__` and what it is found on."""
+    if isinstance(function, GovernedFunction):
+        bound: Any = function.__get__(found_on, type(found_on))
+    else:  # a class method's is plain
+        bound = getattr(found_on, function.__name__, None)
+        if not isinstance(bound, BoundGovernedFunction) or bound.__func__ is not function:
+            raise TypeError(f"{function!r} is no governed method of {found_on!r}")
+    parts = ("instance", "wrapper", "enabled", "binding", "parent", "owner")
+    return bound.__wrapped__, *(getattr(bound, f"_self_{part}") for part in parts)
 
 
 def _within(function: Any) -> object:
@@ -278,6 +331,11 @@ def _check_names(tool: Tool, names: Sequence[str]) -> None:
         if named is not None and named not in names:
             raise Misuse(
                 f"{tool.name}: {option}={named!r} names no argument; it has: {', '.join(names) or 'none'}"
+            )
+        if option in {"cost", "model"} and named in tool.secrets:
+            raise Misuse(
+                f"{tool.name}: argument {named!r} is a secret, and what {option}= names is recorded; "
+                "take it out of one of the two"
             )
 
 

@@ -2,36 +2,49 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, cast
 
+import anyio
+import anyio.to_thread
+import msgspec
 from opentelemetry.trace import TracerProvider
 from sqlalchemy import Connection, MetaData
 
+from interlock._asking import OnAsk, checked
 from interlock._call import Identity
 from interlock._clock import Clock, SystemClock
-from interlock._drive import BackgroundLoop, Judges, Machinery
+from interlock._consult import Judges
+from interlock._drive import Machinery
+from interlock._flights import Flights
+from interlock._halt import Halt, Halted, HaltTarget
 from interlock._ledger import Entry
 from interlock._model_call import MODEL_CALL, ModelCall
 from interlock._plugins import Plugins
 from interlock._session import Session, session_of
 from interlock._telemetry import Telemetry
 from interlock._usage import Estimate, Fields
-from interlock.errors import Misuse, NotConfigured
+from interlock._verdict import Mode
+from interlock.errors import Conflict, Misuse, NotConfigured, PluginError, PolicyError
 from interlock.evaluators import Panel
-from interlock.events import Recorded
-from interlock.policy import Policy
+from interlock.events import Recorded, SessionOpened
+from interlock.policy import Policy, PolicyFile
 from interlock.policy.budgets import Budgets
-from interlock.store import policies
+from interlock.store import halts, policies, sessions
 from interlock.store.engine import Store
+from interlock.store.events import history
 from interlock.store.usage import Receipt
 from interlock.store.verify import Report, orphans, session_ids, verify
 from interlock.store.verify_budgets import disagreements
 
 if TYPE_CHECKING:  # it costs a host's start-up a tenth of a second
     from sqlalchemy.orm import Session as OrmSession
+
+log = logging.getLogger("interlock")
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -58,6 +71,8 @@ class Governor:
         table_prefix: str = "",
         schema: str | None = None,
         metadata: MetaData | None = None,
+        watch_policy: bool = False,
+        on_ask: OnAsk | None = None,
     ) -> None:
         """
         Open the store and make everything ready; whatever is wrong is said here, before the first call.
@@ -65,7 +80,8 @@ class Governor:
         Args:
             url: Where the books are: `sqlite:///relative.db`, `sqlite:////absolute.db`, `sqlite://` in memory, or
                 `postgresql://user:password@host/database`.
-            policy: A file's path, the same keys as a mapping, or a `Policy`. Without one nothing governed runs.
+            policy: A file's path, the same keys as a mapping, a `Policy`, or the word `observe`, which records all
+                calls and refuses none. Without one nothing governed runs.
             budgets: Limits on usage that is recorded without a policy, with the keys of `budgets:` in one.
             plugins: Names of installed plugins, or modules and objects that implement hooks. Nothing is loaded
                 because it is installed.
@@ -76,34 +92,68 @@ class Governor:
             table_prefix: Put before the name of each table, so that several governors can share a database.
             schema: The schema of Postgres that holds the tables.
             metadata: The host's own, in which the tables are to be defined, so that its migrations see them.
+            watch_policy: Whether to look, whenever a session is made, if the policy's file has been changed, and then
+                to `reload` it. A broken file is logged, and the last good policy stays.
+            on_ask: What is done when a human must be asked: `interlock.wait(…)`, `interlock.ask(…)`; None: the call
+                ends with `ApprovalNeeded`, and runs when it is made again after the yes.
 
         Raises:
             PolicyError, PluginError, Misuse: what is wrong, where, and what to do.
             StoreUnavailable: the store cannot be opened or written.
         """
-        self.policy = _policy(policy)
-        self._budgets = _budgets(self.policy, budgets)
-        judges = (
-            None
-            if self.policy is None
-            else Judges(policy=self.policy, panel=Panel(self.policy, evaluators))
-        )
+        checked(on_ask)
+        self._file = PolicyFile.of(policy)
+        found = _policy(policy) if self._file is None else self._file.read()
+        if watch_policy and self._file is None:
+            raise Misuse("watch_policy= is for a policy that is a file; this one is not")
+        self._watches = watch_policy
+        self._panels: list[Panel] = []
+        self._evaluators = evaluators
+        known = Plugins(plugins)
+        self._offered = known.evaluators()
+        self._budgets = _budgets(found, budgets)
+        judges = None if found is None else self._judges(found)
+        store = Store(url, clock=clock, prefix=table_prefix, schema_name=schema, metadata=metadata)
         self._machinery = Machinery(
             judges=judges,
-            plugins=Plugins(plugins),
+            plugins=known,
             telemetry=Telemetry(
                 tracer_provider=tracer_provider, verdict_in_name=verdict_in_span_name
             ),
             clock=clock or SystemClock(),
-            loop=BackgroundLoop(),
-            store=Store(
-                url, clock=clock, prefix=table_prefix, schema_name=schema, metadata=metadata
-            ),
+            on_ask=on_ask,
+            store=store,
+            flights=Flights(store, clock or SystemClock()),
         )
-        if self.policy is not None:
-            self.write(
-                policies.keep, self.policy.digest, name=self.policy.name, document=self.policy.text
-            )
+        if found is not None:
+            self.write(policies.keep, found.digest, name=found.name, document=found.text)
+
+    @property
+    def policy(self) -> Policy | None:
+        """The policy that sessions are made under from now on."""
+        judges = self._machinery.judges
+        return None if judges is None else judges.policy
+
+    def reload(self, policy: Policy | str | Path | Mapping[str, Any] | None = None) -> Policy:
+        """
+        Put another policy in force, and return it: *policy*, or the file that the last one came from, read again.
+
+        It holds for sessions that are made from now on; those that were made before keep theirs.
+
+        Raises:
+            PolicyError, PluginError: it cannot be used; the last good one stays in force.
+            Misuse: no policy is given, and the last one came from no file.
+        """
+        file = self._file if policy is None else PolicyFile.of(policy)
+        if policy is None and file is None:
+            raise Misuse("the policy did not come from a file; give reload() another one")
+        found = _policy(file.read() if policy is None and file is not None else policy)
+        if found is None:
+            raise Misuse("reload() needs a policy")
+        judges = self._judges(found)
+        self._file, self._budgets = file, found.budgets
+        self._machinery = msgspec.structs.replace(self._machinery, judges=judges)
+        return found
 
     def session(
         self,
@@ -113,11 +163,13 @@ class Governor:
         user: str | None = None,
         team: str | None = None,
         org: str | None = None,
+        dry_run: bool = False,
+        on_ask: OnAsk | None = None,
     ) -> Session:
         """
         Return a session, to be opened by `with` or `async with`: the governed run of one agent.
 
-        Nothing is written until it is opened.
+        Nothing is written until it is opened. The policy that is in force stays in force for it.
 
         Args:
             name: A label, such as the ticket or conversation worked on; need not be unique.
@@ -125,8 +177,44 @@ class Governor:
             user: For whom.
             team: In which team.
             org: In which organisation.
+            dry_run: Whether calls are decided and recorded, and then simulated instead of run.
+            on_ask: What is done in it when a human must be asked, instead of what the governor was given.
         """
-        return Session(self._machinery, name, Identity(agent=agent, user=user, team=team, org=org))
+        if self._watches and self._file is not None and self._file.is_changed():
+            self._follow()
+        identity = Identity(agent=agent, user=user, team=team, org=org)
+        return Session(self._machinery, name, identity, dry_run=dry_run, on_ask=on_ask)
+
+    def resume_session(self, session_id: str, *, on_ask: OnAsk | None = None) -> Session:
+        """
+        Return a session that is paused, or that a dead process has left open, to go on in a `with` block.
+
+        It has the identity, the policy and the mode that it was opened with, whatever is in force for new ones.
+
+        Args:
+            session_id: Its id.
+            on_ask: As for `session`.
+
+        Raises:
+            Conflict: there is no such session.
+            PluginError: an evaluator of its policy is not here.
+            StoreUnavailable: the store did not answer.
+        """
+        row, opened, text = self.read(_opening, session_id)
+        machinery = self._machinery
+        judges = machinery.judges
+        if text is None:
+            judges = None
+        elif judges is None or judges.policy.digest != row.policy:
+            judges = self._judges(Policy.parse(text, path=f"policy {row.policy}"))
+        return Session(
+            msgspec.structs.replace(machinery, judges=judges),
+            row.name,
+            row.identity,
+            dry_run=opened.mode is Mode.DRY_RUN,
+            on_ask=on_ask,
+            resumes=session_id,
+        )
 
     def record_usage(
         self, *, within: Connection | OrmSession | None = None, **fields: Unpack[Fields]
@@ -195,15 +283,14 @@ class Governor:
         """
         Run *operation*, a function of a `Connection`, in a transaction of its own; return its result once durable.
 
-        Example: `governor.write(tickets.approve, ticket_id, by="ann")`. Plugins are shown the event that an operation
-        returns.
+        Example: `governor.write(tickets.approve, ticket_id, by="ann")`. Plugins are shown the events that an
+        operation returns.
 
         Raises:
             StoreUnavailable: nothing was written.
         """
         result = self._machinery.store.write(operation, *args, **kwargs)
-        if isinstance(result, Recorded):
-            self._machinery.plugins.recorded(result)
+        self._show(result)
         return result
 
     async def awrite(
@@ -221,8 +308,7 @@ class Governor:
             BaseException: a cancellation, raised once the result is durable.
         """
         result, held = await self._machinery.store.awrite(operation, *args, **kwargs)
-        if isinstance(result, Recorded):
-            self._machinery.plugins.recorded(result)
+        self._show(result)
         if held is not None:
             raise held
         return result
@@ -274,6 +360,26 @@ class Governor:
         for session_id in self.read(orphans):
             yield self.read(verify, session_id)
 
+    def _judges(self, policy: Policy) -> Judges:
+        panel = Panel(policy, self._evaluators, self._offered)
+        self._panels.append(panel)  # sessions that are open may still ask the one before
+        return Judges(policy=policy, panel=panel)
+
+    def _follow(self) -> None:
+        try:
+            self.reload()
+        except (PolicyError, PluginError) as error:
+            log.error(  # noqa: TRY400 - the sentence says it all
+                "the policy was changed and cannot be used, so %r stays in force: %s",
+                self.policy,
+                error,
+            )
+
+    def _show(self, result: object) -> None:
+        for recorded in result if isinstance(result, list) else [result]:
+            if isinstance(recorded, Recorded):
+                self._machinery.plugins.recorded(recorded)
+
     def _shown(self, entry: Entry, receipt: Receipt) -> Receipt:
         if receipt.recorded is not None:
             self._machinery.plugins.recorded(receipt.recorded)
@@ -289,6 +395,101 @@ class Governor:
             session_id=None if around is None else around.id,
         )
 
+    def halt(
+        self,
+        *,
+        reason: str,
+        by: str,
+        system: bool = False,
+        org: str | None = None,
+        team: str | None = None,
+        user: str | None = None,
+        session: str | None = None,
+        agent: str | None = None,
+        tool: str | None = None,
+    ) -> Halted:
+        """
+        Stop everything, or all calls of one organisation, team, user, session, agent or tool: the kill switch.
+
+        When it returns with `durable`, no call that it covers is admitted any more, in any process, until `release`.
+        Async calls that run are cancelled, here at once and in other processes within a second; others cannot be
+        interrupted, and what they return is withheld. Who may do this is for the host to decide.
+
+        Example: `governor.halt(org="acme", reason="leaking data", by="ann")`.
+
+        Args:
+            reason: Why, for the record, and told to whoever is refused.
+            by: Who halts, as the host has authenticated them.
+            system: Whether everything is halted; of this and those below exactly one is given.
+            org: The organisation that is halted.
+            team: The team.
+            user: The user.
+            session: The session, by its id.
+            agent: The agent.
+            tool: The tool.
+
+        Returns:
+            What was done. Where the store does not answer nothing is raised: `durable` is then False, the halt binds
+            this process alone, from the next call on, and is written down once the store answers, if that is before
+            the process ends.
+
+        Raises:
+            Misuse: not exactly one target is named, or nobody, or no reason.
+            Conflict: there is no such session.
+        """
+        target = HaltTarget.of(
+            system=system, org=org, team=team, user=user, session=session, agent=agent, tool=tool
+        )
+        done = self._machinery.flights.halt(target, reason=reason, by=by)
+        self._show(done.recorded)
+        return done
+
+    async def ahalt(
+        self,
+        *,
+        reason: str,
+        by: str,
+        system: bool = False,
+        org: str | None = None,
+        team: str | None = None,
+        user: str | None = None,
+        session: str | None = None,
+        agent: str | None = None,
+        tool: str | None = None,
+    ) -> Halted:
+        """Do as `halt` does without blocking the event loop. Once begun it is seen through to its end."""
+        halting = partial(
+            self.halt,
+            reason=reason,
+            by=by,
+            system=system,
+            org=org,
+            team=team,
+            user=user,
+            session=session,
+            agent=agent,
+            tool=tool,
+        )
+        done: Halted | None = None
+        with anyio.CancelScope(shield=True):
+            done = await anyio.to_thread.run_sync(halting)
+        return cast("Halted", done)
+
+    def release(self, halt_id: str, *, reason: str, by: str) -> Halt:
+        """
+        Release a halt, and return it. What another halt covers stays halted.
+
+        Raises:
+            Misuse: nobody is named, or no reason.
+            Conflict: there is no such halt, or it was released.
+            StoreUnavailable: nothing was released.
+        """
+        return self.write(halts.release, halt_id, reason=reason, by=by)
+
+    def halts(self, *, after: str | None = None, limit: int = 50) -> list[Halt]:
+        """Return up to *limit* halts that stand, oldest first, engaged after the halt whose id is *after*."""
+        return self.read(halts.standing, after=after, limit=limit)
+
     def verify_budgets(self) -> list[str]:
         """Recompute what is reserved and spent of every budget; return a sentence for each row that disagrees."""
         return self.read(disagreements)
@@ -299,9 +500,11 @@ class Governor:
 
         Sessions that are still open stay open in the books; calls made in them from now on raise StoreUnavailable.
         """
-        self._machinery.loop.close()
-        if self._machinery.judges is not None:
-            self._machinery.judges.panel.close()
+        if not self._machinery.store.is_closed:
+            self._machinery.plugins.closing()
+        for panel in self._panels:
+            panel.close()
+        self._machinery.flights.close()
         self._machinery.store.close()
 
     def __enter__(self) -> Self:
@@ -327,6 +530,19 @@ class Governor:
         self.close()
 
 
+def _opening(
+    connection: Connection, session_id: str
+) -> tuple[sessions.SessionRow, SessionOpened, str | None]:
+    """Return a session's row, its first event, and the policy that it was opened under."""
+    row = sessions.get(connection, session_id)
+    [first] = history(connection, session_id, limit=1)
+    opened = first.event
+    if not isinstance(opened, SessionOpened):
+        raise Conflict(f"session {session_id} is damaged: it does not begin with its opening")
+    text = None if row.policy is None else policies.document(connection, row.policy)
+    return row, opened, text
+
+
 def _budgets(policy: Policy | None, given: Iterable[Mapping[str, Any]]) -> Budgets:
     if policy is None:
         # What is no list of mappings is told so by the same words as in a policy.
@@ -341,10 +557,15 @@ def _budgets(policy: Policy | None, given: Iterable[Mapping[str, Any]]) -> Budge
     return policy.budgets
 
 
+_OBSERVE = {"version": 1, "name": "observe", "mode": "observe", "default": "allow"}
+
+
 def _policy(given: Policy | str | Path | Mapping[str, Any] | None) -> Policy | None:
     match given:
         case None | Policy():
             return given
+        case "observe":
+            return Policy.build(_OBSERVE)
         case Mapping():
             return Policy.build(given)
         case str() | Path():

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from interlock import errors
 from interlock._budget import facts_of
-from interlock._call import Identity, Tool, describe
+from interlock._call import Identity, Tool, describe, is_text
 from interlock._clock import new_id
 from interlock._plugins import Plugins
 from interlock._prices import price
@@ -53,7 +53,7 @@ class Entry:
         if not isinstance(given, Identity | None) or not isinstance(provider, str | None):
             raise errors.Misuse("identity is an Identity, and provider a text")
         parts = () if given is None else (given.agent, given.user, given.team, given.org)
-        if not all(part is None or _is_text(part) for part in (model, provider, *parts)):
+        if not all(part is None or is_text(part) for part in (model, provider, *parts)):
             raise errors.Misuse(
                 "model, provider and the parts of an identity are texts that can be stored: "
                 "without lone surrogates and null characters"
@@ -107,13 +107,3 @@ class Entry:
             call=call,
             budgets=receipt.overspent,
         )
-
-
-def _is_text(part: object) -> bool:
-    if not isinstance(part, str) or "\0" in part:  # which Postgres cannot hold
-        return False
-    try:
-        part.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

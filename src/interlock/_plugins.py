@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
-from importlib.metadata import Distribution, EntryPoint, entry_points
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -14,7 +14,11 @@ import pluggy
 
 from interlock import hookspecs
 from interlock._budget import MAX_AMOUNT, nano
-from interlock._call import Call, money
+from interlock._call import Call, Risk, money
+from interlock._entry_points import find_entry_point, load, version_of
+from interlock._kinds import MAX_BYTES
+from interlock._redaction import Content, Redact, Withheld
+from interlock._ticket import Ticket
 from interlock._usage import ModelUsage
 from interlock._verdict import Opinion, Verdict
 from interlock.errors import PluginError
@@ -22,6 +26,11 @@ from interlock.events import Recorded
 
 GROUP = "interlock"
 """The entry-point group in which distributions offer plugins."""
+
+_HOOK_OF = {
+    "session_opened": "interlock_session_opened",
+    "session_closed": "interlock_session_closed",
+}
 
 HOOKS = frozenset(name for name in vars(hookspecs) if name.startswith("interlock_"))
 """The names of the hooks."""
@@ -64,9 +73,38 @@ class Plugins:
             if opinion is not None:
                 version = self._versions.get(plugin.name)
                 heard.append(
-                    msgspec.structs.replace(opinion, author=plugin.author, version=version)
+                    msgspec.structs.replace(
+                        opinion, author=plugin.author, version=version, rule=None
+                    )
                 )
         return heard
+
+    def risk(self, call: Call) -> tuple[Risk | None, list[Opinion]]:
+        """
+        Return the highest risk that plugins take *call* to have, None when none says, and what stands against it.
+
+        A plugin that fails to say so is a DENY.
+        """
+        named: list[Risk] = []
+        faults: list[Opinion] = []
+        for plugin in self._manager.implementing("interlock_risk"):
+            try:
+                answer = plugin.call(call)
+            except Exception as error:  # noqa: BLE001 - whatever it raises: the risk is not known
+                faults.append(self._fault(plugin, f"raised {type(error).__name__}"))
+                continue
+            if isinstance(answer, Risk):
+                named.append(answer)
+            elif answer is not None:
+                said = type(answer).__name__
+                faults.append(
+                    self._fault(plugin, f"answered with a {said} instead of a Risk or None")
+                )
+        return max(named, default=None), faults
+
+    def _fault(self, plugin: _Implementation, what: str) -> Opinion:
+        version = self._versions.get(plugin.name)
+        return msgspec.structs.replace(fault(plugin.author, what), version=version)
 
     def prices(self, used: ModelUsage) -> list[tuple[Decimal, str]] | None:
         """Return each price that a plugin names, with who names it; None when one failed to say."""
@@ -81,13 +119,53 @@ class Plugins:
                 return None
         return named
 
+    def redaction(self) -> Redact | None:
+        """Return what the plugins do to each text before it is recorded, in their order; None where none does."""
+        asked = self._manager.implementing("interlock_redact")
+        return partial(_redact, asked) if asked else None
+
+    def evaluators(self) -> dict[str, tuple[type, str | None]]:
+        """
+        Return the evaluators that plugins offer, each with the distribution and version it came from.
+
+        Raises:
+            PluginError: a plugin fails to say, says something else, or two offer one name.
+        """
+        found: dict[str, tuple[type, str | None]] = {}
+        for plugin in self._manager.implementing("interlock_evaluators"):
+            version = self._versions.get(plugin.name)
+            for name, kind in _offered(plugin, version).items():
+                if name in found:
+                    raise PluginError(
+                        f"the evaluator {name!r} is offered by two plugins, {plugin.name!r} one of them; "
+                        "use one of the plugins, so that it is certain which judges",
+                        plugin=plugin.name,
+                        distribution=version,
+                    )
+                found[name] = (kind, version)
+        return found
+
+    def requested(self, ticket: Ticket) -> None:
+        """Show the plugins *ticket*, which was opened. What they raise is logged."""
+        self._show("interlock_approval_requested", ticket, "a request for approval")
+
+    def closing(self) -> None:
+        """Tell the plugins that the governor is being closed. What they raise is logged."""
+        self._show("interlock_closing", None, "the closing of the governor")
+
     def recorded(self, recorded: Recorded) -> None:
-        """Show *recorded* to the plugins. What they raise is logged."""
-        for plugin in self._manager.implementing("interlock_recorded"):
+        """Show *recorded* to the plugins, to those first that have a hook for its kind. What they raise is logged."""
+        hook = _HOOK_OF.get(recorded.kind)
+        if hook is not None:
+            self._show(hook, recorded, recorded.kind)
+        self._show("interlock_recorded", recorded, recorded.kind)
+
+    def _show(self, hook: str, seen: object, what: str) -> None:
+        for plugin in self._manager.implementing(hook):
             try:
-                plugin.call(recorded)
+                plugin.call(seen)
             except Exception:
-                log.exception("plugin %s failed to observe %s", plugin.name, recorded.kind)
+                log.exception("plugin %s failed to observe %s", plugin.name, what)
 
     def _found(self, name: str) -> tuple[str, object]:
         point = find_entry_point(GROUP, name)
@@ -192,50 +270,48 @@ def fault(author: str, what: str) -> Opinion:
     return Opinion(verdict=Verdict.DENY, reason=f"{author} {what}", author=author, fault=True)
 
 
-def find_entry_point(group: str, name: str) -> EntryPoint:
-    """
-    Return the one entry point called *name* in *group*.
+def _redact(asked: tuple[_Implementation, ...], content: Content) -> str | Withheld | None:
+    """Show *content* to each in turn, and return what is left of it."""
+    left: str | None = None
+    for plugin in asked:
+        shown = content if left is None else msgspec.structs.replace(content, text=left)
+        try:
+            answer = plugin.call(shown)
+            if answer is None:
+                continue
+            if not isinstance(answer, str):
+                log.error("plugin %s redacts with a %s", plugin.name, type(answer).__name__)
+                return Withheld(plugin.name)
+            left = str.__str__(answer)
+            left.encode()  # raises where it has a lone surrogate, which cannot be recorded
+        except Exception as error:  # noqa: BLE001 - whatever it raises; its text may quote what is to be kept out
+            log.error("plugin %s failed to redact: %s", plugin.name, type(error).__name__)  # noqa: TRY400
+            return Withheld(plugin.name)
+        if len(left) > MAX_BYTES:
+            log.error("plugin %s redacts with more text than is recorded", plugin.name)
+            return Withheld(plugin.name)
+    return left
 
-    Raises:
-        PluginError: there is none, or more than one distribution offers it.
-    """
-    found = list(entry_points(group=group, name=name))
-    if len(found) == 1:
-        return found[0]
-    if found:
-        rivals = " and ".join(sorted(version_of(point.dist) for point in found))
-        raise PluginError(
-            f"{name!r} is offered by {rivals}; uninstall one, so that it is certain which judges",
-            plugin=name,
-        )
-    known = ", ".join(sorted(point.name for point in entry_points(group=group))) or "none"
-    raise PluginError(
-        f"nothing installed offers {name!r} in the entry-point group {group!r}; installed: {known}",
-        plugin=name,
-    )
 
-
-def load(point: EntryPoint) -> object:
-    """
-    Import what *point* names.
-
-    Raises:
-        PluginError: the import failed, whatever it raised.
-    """
+def _offered(plugin: _Implementation, version: str | None) -> dict[str, type]:
+    """Return the evaluators that *plugin* offers."""
+    problem: Exception | None = None
     try:
-        loaded: object = point.load()
-    except Exception as error:
-        raise PluginError(
-            f"{point.name!r}, from {version_of(point.dist)}, failed to import: {type(error).__name__}: {error}",
-            plugin=point.name,
-            distribution=version_of(point.dist),
-        ) from error
-    return loaded
-
-
-def version_of(distribution: Distribution | None) -> str:
-    """Return `name version`, as it is recorded with opinions."""
-    return "unknown" if distribution is None else f"{distribution.name} {distribution.version}"
+        answer = plugin.call(None)
+        if isinstance(answer, Mapping):
+            offered = {**answer}
+            if all(
+                isinstance(name, str) and isinstance(kind, type) for name, kind in offered.items()
+            ):
+                return offered
+        said = f"answered with a {type(answer).__name__} instead of a mapping from names to classes"
+    except Exception as error:  # noqa: BLE001 - it is told to the host, with the cause
+        problem, said = error, f"raised {type(error).__name__}: {error}"
+    raise PluginError(
+        f"plugin {plugin.name!r} cannot say which evaluators it offers: it {said}",
+        plugin=plugin.name,
+        distribution=version,
+    ) from problem
 
 
 def _amount(answer: object) -> Decimal:

@@ -6,25 +6,29 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import Token
-from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import Any, Self, TypeVar, cast
 
+import msgspec
 from sqlalchemy import Connection
 
 from interlock import _bodies, _flow, events
+from interlock._asking import OnAsk, checked
 from interlock._budget import Account, facts_of
-from interlock._call import Identity, Tool, describe
+from interlock._call import Identity, Tool, describe, is_text
 from interlock._clock import new_id
 from interlock._drive import Machinery, Performer, adrive, drive
+from interlock._halt import Halted, HaltTarget
 from interlock._model_call import MODEL_CALL, ModelCall
 from interlock._prices import estimated
+from interlock._redaction import redacted
 from interlock._scope import Scope, current_call, current_scope, enter, entered, leave, session_for
 from interlock._state import SessionState, fold
 from interlock._ticket import Ticket
 from interlock._usage import Estimate
-from interlock.errors import Misuse, NotConfigured, StoreUnavailable
-from interlock.store import budgets, sessions
+from interlock._verdict import Mode
+from interlock.errors import ApprovalNeeded, Misuse, NotConfigured, StoreUnavailable
+from interlock.store import budgets, policies, sessions
 from interlock.store.events import whole_history
 
 _T = TypeVar("_T")
@@ -39,15 +43,49 @@ class Session:
     Attributes:
         name: The host's label.
         identity: On whose behalf it runs.
+        mode: What becomes of decisions in it.
     """
 
-    def __init__(self, machinery: Machinery, name: str, identity: Identity) -> None:
-        """Describe a session of *machinery*'s governor; `with` opens it."""
+    def __init__(
+        self,
+        machinery: Machinery,
+        name: str,
+        identity: Identity,
+        *,
+        dry_run: bool = False,
+        on_ask: OnAsk | None = None,
+        resumes: str | None = None,
+    ) -> None:
+        """
+        Describe a session of *machinery*'s governor; `with` opens it, or lets the one go on whose id is *resumes*.
+
+        Raises:
+            Misuse: the name, or a part of the identity, is no text that can be stored.
+        """
+        parts = {"name": name, **msgspec.structs.asdict(identity)}
+        optional = {"user", "team", "org"}
+        wrong = [
+            key
+            for key, part in parts.items()
+            if not (is_text(part) or (part is None and key in optional))
+        ]
+        if wrong:
+            raise Misuse(
+                f"{' and '.join(wrong)} of a session must be text that can be stored: without lone surrogates and "
+                "null characters"
+            )
         self.name = name
         self.identity = identity
+        judges = machinery.judges
+        self.mode = (
+            Mode.DRY_RUN if dry_run else Mode.ENFORCE if judges is None else judges.policy.mode
+        )
         self._machinery = machinery
+        self._on_ask = checked(on_ask) or machinery.on_ask
         self._id: str | None = None
         self._token: Token[Scope | None] | None = None
+        self._resumes = resumes
+        self._is_paused = False
 
     @property
     def id(self) -> str:
@@ -57,8 +95,8 @@ class Session:
         return self._id
 
     def is_of(self, machinery: Machinery) -> bool:
-        """Whether this is a session of the governor that has this *machinery*."""
-        return self._machinery is machinery
+        """Whether this is a session of the governor that has this *machinery*, or had it before another policy."""
+        return self._machinery.store is machinery.store
 
     def budgets(self) -> list[Account]:
         """
@@ -125,11 +163,23 @@ class Session:
                 'Give it one: Governor(url, policy="policy.yaml").'
             )
         call, copied = describe(
-            tool, arguments, call_id=new_id(), session_id=self.id, identity=self.identity
+            tool,
+            arguments,
+            call_id=new_id(),
+            session_id=self._id or self.id,
+            identity=self.identity,
         )
+        redact = self._machinery.plugins.redaction()
+        if redact is not None:
+            call = redacted(call, redact)
         if estimate is not None:
             call = estimated(call, estimate, self._machinery.plugins)
-        return Performer(self._machinery, judges, call, self.name), copied
+        if self.mode is Mode.OBSERVE and not copied:  # what cannot be copied runs as it is
+            copied = dict(arguments)
+        performer = Performer(
+            self._machinery, judges, call, self.name, self.mode, on_ask=self._on_ask
+        )
+        return performer, copied
 
     def call(
         self, tool: Tool, arguments: Mapping[str, object], run: Callable[[dict[str, Any]], _T]
@@ -202,25 +252,64 @@ class Session:
         tool = Tool(name=name, kind="model", model="model", provider=provider)
         return ModelCall(self, tool, {**arguments, "model": model}, estimate)
 
+    def pause(self) -> None:
+        """
+        Let the session wait: no call is admitted in it until `Governor.resume_session` lets it go on.
+
+        Leaving its block then leaves it paused. Leaving it by an `ApprovalNeeded` pauses it, too.
+
+        Raises:
+            Conflict: it is not open.
+            StoreUnavailable: it goes on as before.
+        """
+        self._show(self._machinery.store.write(sessions.pause_session, self.id))
+        self._is_paused = True
+
+    async def apause(self) -> None:
+        """Do as `pause` does, awaiting."""
+        recorded, cancelled = await self._machinery.store.awrite(sessions.pause_session, self.id)
+        self._show(recorded)
+        self._is_paused = True
+        if cancelled is not None:
+            raise cancelled
+
     def ticket(self, tool: Tool, arguments: Mapping[str, object]) -> Ticket | None:
         """
         Return the ticket for a call that a human must approve, opening one if there is none; else None.
 
         For frameworks that ask ahead of a call whether to pause. Nothing but a new request is recorded, and an
-        approval is not used up: the call itself is judged when it is made.
+        approval is not used up: the call itself is judged when it is made. None also where the host has said, by
+        `on_ask`, that the call itself gets its answer.
 
         Raises:
             NotConfigured, StoreUnavailable: nothing was opened.
         """
+        if self._on_ask is not None:
+            return None
         performer, _ = self.performer(tool, arguments)
         ticket: Ticket | None = drive(_flow.preview(performer.call), performer)
         return ticket
 
     async def aticket(self, tool: Tool, arguments: Mapping[str, object]) -> Ticket | None:
         """Do as `ticket` does, awaiting."""
+        if self._on_ask is not None:
+            return None
         performer, _ = self.performer(tool, arguments)
         ticket: Ticket | None = await adrive(_flow.preview(performer.call), performer)
         return ticket
+
+    def halt(self, *, reason: str, by: str) -> Halted:
+        """
+        Halt this session: nothing is admitted in it until the halt is released; see `Governor.halt`.
+
+        Raises:
+            Misuse: the session was never opened; or nobody is named, or no reason.
+        """
+        target = HaltTarget.of(session=self.id)
+        done = self._machinery.flights.halt(target, reason=reason, by=by)
+        if done.recorded is not None:
+            self._show(done.recorded)
+        return done
 
     def __enter__(self) -> Self:
         self._opened(self._machinery.store.write(self._open))
@@ -234,7 +323,7 @@ class Session:
     ) -> None:
         self._detach()
         try:
-            self._show(self._machinery.store.write(self._close(kind)))
+            self._show(*self._machinery.store.write(self._close, error))
         except StoreUnavailable as lost:
             self._unclosed(lost, error)
 
@@ -254,11 +343,11 @@ class Session:
     ) -> None:
         self._detach()
         try:
-            recorded, cancelled = await self._machinery.store.awrite(self._close(kind))
+            recorded, cancelled = await self._machinery.store.awrite(self._close, error)
         except StoreUnavailable as lost:
             self._unclosed(lost, error)
         else:
-            self._show(recorded)
+            self._show(*recorded)
             if cancelled is not None:
                 raise cancelled
 
@@ -267,9 +356,19 @@ class Session:
             raise Misuse(
                 f"session {self.name!r} was opened before; make another with governor.session(…)"
             )
+        if self._resumes is not None:
+            return sessions.resume_session(connection, self._resumes)
         judges = self._machinery.judges
-        policy = None if judges is None else judges.policy.digest
-        return sessions.open_session(connection, self.name, self.identity, policy=policy)
+        if judges is not None:  # it may have been reloaded since the governor stored its own
+            policy = judges.policy
+            policies.keep(connection, policy.digest, name=policy.name, document=policy.text)
+        return sessions.open_session(
+            connection,
+            self.name,
+            self.identity,
+            policy=None if judges is None else judges.policy.digest,
+            mode=self.mode,
+        )
 
     def _opened(self, recorded: events.Recorded) -> None:
         self._id = recorded.session_id
@@ -278,20 +377,22 @@ class Session:
         self._token = enter(Scope(self))
         self._show(recorded)
 
-    def _close(self, kind: type[BaseException] | None) -> Callable[[Connection], events.Recorded]:
-        return partial(
-            sessions.close_session,
-            session_id=self.id,
-            error_type=kind.__qualname__ if kind else None,
-        )
+    def _close(self, connection: Connection, error: BaseException | None) -> list[events.Recorded]:
+        if self._is_paused:
+            return []
+        if isinstance(error, ApprovalNeeded):  # the human's answer must find it alive
+            return [sessions.pause_session(connection, self.id)]
+        error_type = None if error is None else type(error).__qualname__
+        return sessions.close_session(connection, self.id, error_type=error_type)
 
     def _detach(self) -> None:
         if self._token is not None:
             leave(self._token)
             self._token = None
 
-    def _show(self, recorded: events.Recorded) -> None:
-        self._machinery.plugins.recorded(recorded)
+    def _show(self, *recorded: events.Recorded) -> None:
+        for one in recorded:
+            self._machinery.plugins.recorded(one)
 
     def _unclosed(self, lost: StoreUnavailable, error: BaseException | None) -> None:
         if error is None:

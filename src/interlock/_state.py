@@ -21,9 +21,10 @@ _EXACTLY = Context(prec=1_000)
 
 
 class SessionStatus(StrEnum):
-    """OPEN sessions admit calls. COMPLETED: ended well. ABORTED: ended by an exception."""
+    """OPEN sessions admit calls. PAUSED: to be resumed. COMPLETED: ended well. ABORTED: ended by an exception."""
 
     OPEN = "open"
+    PAUSED = "paused"
     COMPLETED = "completed"
     ABORTED = "aborted"
 
@@ -76,6 +77,10 @@ def _after(state: SessionState, recorded: events.Recorded) -> SessionState:
         case events.SessionClosed(error_type=error_type):
             status = SessionStatus.ABORTED if error_type else SessionStatus.COMPLETED
             return msgspec.structs.replace(state, status=status, closed_at=recorded.at)
+        case events.SessionPaused():
+            return msgspec.structs.replace(state, status=SessionStatus.PAUSED)
+        case events.SessionResumed():
+            return msgspec.structs.replace(state, status=SessionStatus.OPEN)
         case events.CallDecided() as decided:
             running = dict(state.running)
             if decided.admitted:
@@ -96,7 +101,14 @@ def _after(state: SessionState, recorded: events.Recorded) -> SessionState:
         case events.UsageRecorded(cost_usd=cost):
             spent = _EXACTLY.add(state.cost_usd, cost or 0)
             return msgspec.structs.replace(state, cost_usd=spent)
-        case events.TicketOpened() | events.TicketResolved():
+        case (
+            events.TicketOpened()
+            | events.TicketApproved()
+            | events.TicketResolved()
+            | events.GrantGiven()
+            | events.SessionHalted()
+            | events.SessionReleased()
+        ):
             return state
 
 

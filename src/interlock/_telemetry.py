@@ -45,6 +45,13 @@ _BUCKETS_S = (
 )
 
 
+# Where the API keeps the providers that are set: asking it for each looks into the environment, three times in every
+# call. A release that keeps them elsewhere is asked.
+_UNKNOWN = object()
+_TRACING = trace.get_tracer_provider.__globals__
+_LOGGING = get_logger_provider.__globals__
+_METERING = metrics.get_meter_provider.__globals__
+
 log = logging.getLogger("interlock")
 
 
@@ -89,6 +96,12 @@ class Telemetry:
     def is_heard(self) -> bool:
         """Whether the host has set a provider of spans, logs or metrics, which happens once, if at all."""
         if not self._heard:
+            if (
+                _TRACING.get("_TRACER_PROVIDER", _UNKNOWN) is None
+                and _LOGGING.get("_LOGGER_PROVIDER", _UNKNOWN) is None
+                and _METERING.get("_METER_PROVIDER", _UNKNOWN) is None
+            ):
+                return False
             self._heard = not (
                 _is_empty(trace.get_tracer_provider())
                 and _is_empty(get_logger_provider())

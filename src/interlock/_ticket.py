@@ -9,12 +9,27 @@ import msgspec
 
 
 class TicketState(StrEnum):
-    """Where a ticket stands. It leaves PENDING once, and APPROVED at most once, to CLAIMED."""
+    """
+    Where a ticket stands.
+
+    It leaves PENDING once: to APPROVED, DENIED, EXPIRED when nobody answered in time, or CANCELLED when its session was
+    closed; and APPROVED at most once: to CLAIMED by the call, or likewise to EXPIRED or CANCELLED.
+    """
 
     PENDING = "pending"
     APPROVED = "approved"
     DENIED = "denied"
     CLAIMED = "claimed"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+
+class Approval(msgspec.Struct, frozen=True):
+    """One person's yes: who, when, and what they said."""
+
+    by: str
+    at: datetime
+    comment: str | None = None
 
 
 class Ticket(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,13 +42,19 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
         call_id: The attempt that opened it.
         tool: The tool's name.
         digest: `Call.digest`: the ticket answers for this call and no other.
+        policy: The digest of the policy that asked: under another one a human is asked anew.
         arguments: The arguments as canonical JSON, declared secrets masked.
+        resource: What the call acts on; None when its tool declares none.
         reason: Why a human is asked.
+        asked: Who wants that: `author`, or `author/rule`.
         approvers: The groups that are asked.
+        quorum: How many of them have to say yes.
+        approvals: Who has, in order.
         requested_by: The agent that wants the call, and the user it works for when there is one.
         state: Where the ticket stands.
         opened_at, expires_at: Aware UTC. From `expires_at` on it can be neither approved nor claimed.
-        decided_by, decided_at, comment: Who answered, when, and what they said; None while pending.
+        decided_by, decided_at, comment: Who answered, all of them, and when, and what the last one said; None while
+            pending.
     """
 
     id: str
@@ -41,9 +62,14 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
     call_id: str
     tool: str
     digest: str
+    policy: str
     arguments: str
+    resource: str | None = None
     reason: str
+    asked: tuple[str, ...] = ()
     approvers: tuple[str, ...]
+    quorum: int = 1
+    approvals: tuple[Approval, ...] = ()
     requested_by: tuple[str, ...]
     state: TicketState
     opened_at: datetime

@@ -8,7 +8,8 @@ Every exception that Interlock raises.
     │   ├── Denied
     │   ├── Steered          .guidance .suggestions
     │   ├── ApprovalNeeded   .ticket
-    │   └── BudgetExceeded   .budgets
+    │   ├── BudgetExceeded   .budgets
+    │   └── HaltedError      .halt
     ├── Undecided            could not decide, so did not run: .__cause__
     │   ├── StoreUnavailable
     │   └── EvaluatorFailed  .decision .call
@@ -30,6 +31,7 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from interlock._budget import Account
     from interlock._call import Call
+    from interlock._halt import Halt
     from interlock._ticket import Ticket
     from interlock._verdict import Decision
 
@@ -53,21 +55,23 @@ def _revive(kind: type[_E], args: tuple[object, ...], state: dict[str, object]) 
 
 class Refused(InterlockError):
     """
-    A call that may not run: a decision, recorded, with its reason.
+    A call that may not run, or whose result may not be given: a decision, recorded, with its reason.
 
     Attributes:
         decision: The verdict and the opinions that carry it.
         call: What was refused.
+        ran: Whether the tool has run, and only its result is refused. Then it must not be run again.
     """
 
-    def __init__(self, message: str, *, decision: Decision, call: Call) -> None:
+    def __init__(self, message: str, *, decision: Decision, call: Call, ran: bool = False) -> None:
         super().__init__(message)
         self.decision = decision
         self.call = call
+        self.ran = ran
 
 
 class Denied(Refused):
-    """The call is forbidden. Making it again will not help."""
+    """The call is forbidden, or it ran and its result is withheld. Making it again will not help."""
 
 
 class Steered(Refused):
@@ -106,33 +110,63 @@ class BudgetExceeded(Refused):
     """
 
     def __init__(
-        self, message: str, *, decision: Decision, call: Call, budgets: tuple[Account, ...]
+        self,
+        message: str,
+        *,
+        decision: Decision,
+        call: Call,
+        budgets: tuple[Account, ...],
+        ran: bool = False,
     ) -> None:
-        super().__init__(message, decision=decision, call=call)
+        super().__init__(message, decision=decision, call=call, ran=ran)
         self.budgets = budgets
 
 
+class HaltedError(Refused):
+    """
+    Somebody has halted what the call belongs to: it did not run, or it ended after the halt and its result is withheld.
+
+    Attributes:
+        halt: The halt: what it stops, who engaged it, and why. Calls are admitted again once it is released.
+    """
+
+    def __init__(
+        self, message: str, *, decision: Decision, call: Call, halt: Halt, ran: bool = False
+    ) -> None:
+        super().__init__(message, decision=decision, call=call, ran=ran)
+        self.halt = halt
+
+
 class Undecided(InterlockError):
-    """No decision could be made, so the tool did not run. `__cause__` says why."""
+    """No decision could be made, so the tool did not run, or its result is withheld. `__cause__` says why."""
 
 
 class StoreUnavailable(Undecided):
-    """The store did not answer or did not commit. Nothing was admitted; the call may be made again."""
+    """
+    The store did not answer or did not commit. Nothing was admitted; the call may be made again.
+
+    Nothing was written, unless the message says that this cannot be found out: then the connection was lost while it
+    committed, and what may have been written is to be looked for before it is written again.
+    """
 
 
 class EvaluatorFailed(Undecided):
     """
     Nothing but faults stands against the call: an evaluator or plugin raised, timed out or answered nonsense.
 
+    Raised after the tool has run, it means that: nothing but faults stands against its result, which is withheld.
+
     Attributes:
         decision: The DENY that was recorded, with one opinion for each fault.
-        call: What did not run.
+        call: What did not run, or ran and could not be reviewed.
+        ran: Whether the tool has run, and only its result is withheld. Then it must not be run again.
     """
 
-    def __init__(self, message: str, *, decision: Decision, call: Call) -> None:
+    def __init__(self, message: str, *, decision: Decision, call: Call, ran: bool = False) -> None:
         super().__init__(message)
         self.decision = decision
         self.call = call
+        self.ran = ran
 
 
 class Misuse(InterlockError):

@@ -7,10 +7,10 @@ An event is an immutable fact in a session. It is stored as canonical JSON besid
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, TypeAlias, get_args
 
 import msgspec
 
@@ -19,7 +19,7 @@ from interlock._call import CallKind, Identity, Risk
 from interlock._canonical import Tree, digest, encode
 from interlock._ticket import TicketState
 from interlock._usage import Usage
-from interlock._verdict import Opinion, Verdict
+from interlock._verdict import Mode, Opinion, Verdict
 
 GENESIS = "0" * 64
 """The previous hash of a session's first event."""
@@ -42,7 +42,8 @@ class SessionOpened(_Event, frozen=True, kw_only=True, tag="session_opened"):
     """
     A governed run began, for the agent, user, team and organisation that the host named.
 
-    `name` is the host's label; `policy` is the digest of the policy in force, None without one.
+    `name` is the host's label; `policy` is the digest of the policy in force, None without one; `mode` is what becomes
+    of decisions in this session.
     """
 
     name: str
@@ -51,6 +52,7 @@ class SessionOpened(_Event, frozen=True, kw_only=True, tag="session_opened"):
     team: str | None = None
     org: str | None = None
     policy: str | None = None
+    mode: Mode = Mode.ENFORCE
 
 
 class CallDecided(_Event, frozen=True, kw_only=True, tag="call_decided"):
@@ -58,8 +60,11 @@ class CallDecided(_Event, frozen=True, kw_only=True, tag="call_decided"):
     A call met its opinions. `admitted` says whether it was let through: it is then the intent to run it.
 
     `arguments` is the canonical JSON of what was judged, declared secrets masked; `cost_usd` is what was declared.
-    Of the `opinions`, those with this very `verdict` carry it. `reserved` is what an admitted call holds, of each
-    budget window in `windows`.
+    `risk` is what the tool declares, raised by the policy, by plugins and by what the session has done; `points` is
+    what the call adds to the session's score of risk, if it got in. Of the `opinions`, those with this very `verdict`
+    that are not only observed carry it. In `mode` observe the call was let through whatever the verdict; in dry_run it
+    was at most simulated. `grant_id` is the grant that stood for the yes of `approved_by`. `reserved` is what an
+    admitted call holds, of each budget window in `windows`.
     """
 
     call_id: str
@@ -77,9 +82,12 @@ class CallDecided(_Event, frozen=True, kw_only=True, tag="call_decided"):
     policy: str
     ticket_id: str | None = None
     approved_by: str | None = None
+    grant_id: str | None = None
     model: str | None = None
     windows: tuple[WindowKey, ...] = ()
     reserved: Amounts | None = None
+    mode: Mode = Mode.ENFORCE
+    points: int = 0
 
 
 class TicketOpened(_Event, frozen=True, kw_only=True, tag="ticket_opened"):
@@ -90,16 +98,49 @@ class TicketOpened(_Event, frozen=True, kw_only=True, tag="ticket_opened"):
     tool: str
     digest: str
     approvers: tuple[str, ...]
+    quorum: int = 1
     expires_at: datetime
 
 
+class TicketApproved(_Event, frozen=True, kw_only=True, tag="ticket_approved"):
+    """Somebody said yes, and so many others are still `missing`."""
+
+    ticket_id: str
+    by: str
+    comment: str | None = None
+    missing: int
+
+
 class TicketResolved(_Event, frozen=True, kw_only=True, tag="ticket_resolved"):
-    """Somebody answered: `state` is APPROVED or DENIED."""
+    """
+    A ticket has its answer: `state` is APPROVED, by the last whose yes was missing; DENIED; EXPIRED; or CANCELLED.
+
+    Of the last two `by` is `interlock`: time has passed, or the session was closed.
+    """
 
     ticket_id: str
     state: TicketState
     by: str
     comment: str | None = None
+
+
+class GrantGiven(_Event, frozen=True, kw_only=True, tag="grant_given"):
+    """
+    With a yes, somebody granted further `calls` of a tool in this session, of these `resources`, until `expires_at`.
+
+    `grant_id` is the ticket's. It stands for a human where nobody asks for one but those who `asked`. `cost` is in
+    nano-dollars, for all of them together; `resources` is None for calls without one.
+    """
+
+    grant_id: str
+    tool: str
+    policy: str
+    asked: tuple[str, ...]
+    resources: tuple[str, ...] | None
+    calls: int
+    cost: int
+    expires_at: datetime
+    by: str
 
 
 class CallFinished(_Event, frozen=True, kw_only=True, tag="call_finished"):
@@ -111,6 +152,10 @@ class CallFinished(_Event, frozen=True, kw_only=True, tag="call_finished"):
     what it cost as far as that is known: what was reported, or else what was declared, of a call that returned;
     None means unknown, which is not zero. `charged` is what its budget windows were charged instead of what it had
     reserved. `usage`, `usage_id` and `priced_by` are those of its row in the ledger of usage, when it has one.
+    `reviews` are the opinions on its result, in the order in which they were asked for: who withheld it, when it was
+    `withheld` from the caller, and with an ALLOW those in `redacted_by`, who gave the caller something else.
+    `halt_id` is the halt that covered the call when it ended: it completed after it was halted, and what it returned
+    was withheld.
     """
 
     call_id: str
@@ -125,6 +170,10 @@ class CallFinished(_Event, frozen=True, kw_only=True, tag="call_finished"):
     usage_id: str | None = None
     provider: str | None = None
     priced_by: str | None = None
+    reviews: tuple[Opinion, ...] = ()
+    withheld: bool = False
+    redacted_by: tuple[str, ...] = ()
+    halt_id: str | None = None
 
 
 class UsageRecorded(_Event, frozen=True, kw_only=True, tag="usage_recorded"):
@@ -146,6 +195,30 @@ class UsageRecorded(_Event, frozen=True, kw_only=True, tag="usage_recorded"):
     charged: Amounts | None = None
 
 
+class SessionPaused(_Event, frozen=True, kw_only=True, tag="session_paused"):
+    """The run waits, as for a human's answer; it can be resumed by the session's id."""
+
+
+class SessionResumed(_Event, frozen=True, kw_only=True, tag="session_resumed"):
+    """The run goes on, perhaps in another process."""
+
+
+class SessionHalted(_Event, frozen=True, kw_only=True, tag="session_halted"):
+    """Somebody halted this very session: nothing is admitted in it until the halt is released."""
+
+    halt_id: str
+    reason: str
+    by: str
+
+
+class SessionReleased(_Event, frozen=True, kw_only=True, tag="session_released"):
+    """Somebody released the halt of this very session."""
+
+    halt_id: str
+    reason: str
+    by: str
+
+
 class SessionClosed(_Event, frozen=True, kw_only=True, tag="session_closed"):
     """The run is over. `error_type` is the class of the exception that ended it, None when it ended well."""
 
@@ -156,14 +229,22 @@ Event: TypeAlias = (
     SessionOpened
     | CallDecided
     | TicketOpened
+    | TicketApproved
     | TicketResolved
+    | GrantGiven
     | CallFinished
     | UsageRecorded
+    | SessionPaused
+    | SessionResumed
+    | SessionHalted
+    | SessionReleased
     | SessionClosed
 )
 """Any kind of event; in JSON the key `kind` tells them apart."""
 
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+
+_kinds: dict[type, str] = {kind: str(kind.__struct_config__.tag) for kind in get_args(Event)}
 
 
 class TraceIds(msgspec.Struct, frozen=True):
@@ -218,14 +299,14 @@ def decode(body: str) -> Event:
 
 def body_of(event: Event) -> str:
     """Return *event* as canonical JSON, its `kind` included."""
-    quick = msgspec.json.encode(event, order="sorted")
-    # Events hold no floats, so for ASCII this is what RFC 8785 asks for: see `_canonical.encode`.
-    return (quick if quick.isascii() else encode(msgspec.to_builtins(event))).decode()
+    # What RFC 8785 asks for: the keys of events are ASCII, which sorts alike everywhere, and they hold no floats. Their
+    # integers are exact, though RFC 8785 stops at 2**53, and sums in nano-dollars do not.
+    return msgspec.json.encode(event, order="sorted").decode()
 
 
 def kind_of(event: Event) -> str:
     """Return the name of the type of *event*, as stored and as shown."""
-    return str(type(event).__struct_config__.tag)
+    return _kinds[type(event)]
 
 
 def link(
@@ -290,10 +371,19 @@ def _seal(  # noqa: PLR0917 - all that a row has
         session_id,
         seq,
         id,
-        at.isoformat(timespec="microseconds"),
+        _instant(at),
         kind,
         version,
         body,
         *((trace.trace_id, trace.span_id, trace.flags) if trace else (None, None, None)),
     ]
     return digest(encode(fields))
+
+
+def _instant(at: datetime) -> str:
+    """Return *at* as `isoformat` writes it, to the microsecond."""
+    if (
+        at.tzinfo is UTC and at.microsecond
+    ):  # msgspec takes a tenth of the time, and writes the same but for the Z
+        return f"{msgspec.to_builtins(at)[:-1]}+00:00"
+    return at.isoformat(timespec="microseconds")

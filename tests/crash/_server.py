@@ -76,7 +76,11 @@ def server() -> Iterator[Server]:
 
 
 class Wire:
-    """A path to a server's socket that can be cut: just before, or just after, it has carried a commit."""
+    """
+    A path to a server's socket that can be cut: just before, or just after, it has carried a commit.
+
+    Cut `for good` it is cut after a commit, and nobody gets through any more while it `is_dead`.
+    """
 
     def __init__(self, path: str) -> None:
         """Listen at a free port of this machine."""
@@ -85,12 +89,16 @@ class Wire:
         self.port = self._listener.getsockname()[1]
         self.cut: str | None = None
         self.cuts = 0
+        self.is_dead = False
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self) -> None:
         with suppress(OSError):
             while True:
                 near, _ = self._listener.accept()
+                if self.is_dead:
+                    near.close()
+                    continue
                 far = socket.socket(socket.AF_UNIX)
                 far.connect(self._path)
                 ends = threading.Event()
@@ -109,6 +117,7 @@ class Wire:
                     ends.set()
                     if how == "before":
                         break
+                    self.is_dead = how == "for good"
                     source.shutdown(socket.SHUT_RDWR)  # nobody hears what the server says to it
                     sink.sendall(data)
                     time.sleep(0.2)

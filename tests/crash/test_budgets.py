@@ -1,54 +1,27 @@
-"""Kill whoever makes budgeted calls, kill the server that keeps the books, cut the wire at a commit; then audit."""
+"""Kill whoever makes budgeted calls, kill the server that keeps the books; then audit."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import random
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from decimal import Decimal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import make_url
 
-from interlock import Governor, Identity, InterlockError, governed
-from interlock.store import schema
-from interlock.store.engine import Store
+from interlock import Governor, InterlockError, governed
 from tests.crash import _server
 from tests.crash._lives import Kill, Nursery, effects
-from tests.crash._server import Server, Wire
-from tests.ledger._rows import Rows
-from tests.races._audit import Books, audit
+from tests.crash._server import Server
+from tests.crash._spending import POLICY, WHO, assert_books, upgrade
+from tests.races._audit import Books
 from tests.races._worker import in_threads
 
-BUDGETS = [
-    {"name": "run", "per": "session", "calls": 1_000_000},
-    {"name": "day", "per": "user", "window": "day", "calls": 1_000_000},
-    {"name": "month", "per": "org", "window": "month", "calls": 1_000_000, "cost_usd": 1_000_000},
-]
-POLICY: dict[str, Any] = {"version": 1, "name": "crash", "default": "allow", "budgets": BUDGETS}
-WHO = {"agent": "v", "user": "ann", "org": "acme"}
 MODES = ["call_alone", "call_streams", "call_in_threads", "call_in_tasks"]
-
-
-def assert_books(url: str) -> Books:
-    """Every level has spent what finished calls were charged, and holds what open ones do."""
-    with Governor(url, policy=POLICY) as governor, Rows(url) as rows:
-        books = audit(governor)
-        assert governor.verify_budgets() == []
-        rows.assert_consistent()
-        sums: dict[str, Counter[str]] = {str(budget["name"]): Counter() for budget in BUDGETS}
-        for window, (_, reserved, spent) in rows.windows().items():
-            sums[window[0]].update(reserved=reserved["calls"], spent=spent["calls"])
-    expected = +Counter(reserved=len(books.in_doubt), spent=len(books.finished))
-    for name, found in sums.items():
-        assert expected == +found, f"budget {name}"
-    return books
 
 
 def keys_of(books: Books) -> dict[str, str]:
@@ -110,34 +83,8 @@ def test_very_many_kills(nursery: Nursery, either: str, tmp_path: Path, mode: st
 def server() -> Iterator[Server]:
     """A Postgres server of the test's own, with our tables in its first database."""
     with _server.server() as one:
-        _upgrade(one.admin)
+        upgrade(one.admin)
         yield one
-
-
-@pytest.fixture(scope="module")
-def lasting_server() -> Iterator[Server]:
-    """A server that is not killed."""
-    with _server.server() as one:
-        _upgrade(one.admin)
-        yield one
-
-
-@pytest.fixture
-def wire(lasting_server: Server) -> Iterator[Wire]:
-    """A wire to a server, whose database is empty."""
-    one = Wire(str(Path(str(make_url(lasting_server.admin).query["host"])) / ".s.PGSQL.5432"))
-    with Rows(lasting_server.admin) as rows:
-        rows.clear()
-    yield one
-    one.close()
-
-
-def _upgrade(url: str) -> None:
-    store = Store(url, clock=None, ensure=False)
-    try:
-        store.write(schema.upgrade)
-    finally:
-        store.close()
 
 
 def kill_server(server: Server, kills: int, caplog: pytest.LogCaptureFixture) -> None:
@@ -213,87 +160,3 @@ def test_the_server_is_killed(server: Server, caplog: pytest.LogCaptureFixture) 
 def test_the_server_is_killed_often(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     """Broken as above, if more rarely."""
     kill_server(server, 50, caplog)
-
-
-CUT = pytest.mark.parametrize("cut", ["before", "after"])
-
-
-def _through(wire: Wire) -> str:
-    return f"postgresql://postgres@127.0.0.1:{wire.port}/postgres"
-
-
-@CUT
-@pytest.mark.promise(3, 6)
-def test_the_wire_is_cut_at_the_commit_of_usage(
-    wire: Wire, lasting_server: Server, cut: str
-) -> None:
-    """Broken if usage is booked twice, or not at all, because nobody heard the server say that it was booked."""
-    who = Identity(**WHO)
-    with Governor(_through(wire), budgets=BUDGETS) as governor:
-        for number in range(1, 4):
-            governor.record_usage(model="m", cost_usd=Decimal("0.25"), identity=who)
-            wire.cut = cut
-            governor.record_usage(model="m", cost_usd=Decimal("0.25"), identity=who)
-            assert number == wire.cuts
-        with Rows(lasting_server.admin) as rows:
-            spent = {window[0]: row[2] for window, row in rows.windows().items()}
-        assert {name: one["calls"] for name, one in spent.items()} == {
-            str(budget["name"]): 6 for budget in BUDGETS
-        }
-        assert spent["month"]["cost"] == 1_500_000_000
-        assert governor.verify_budgets() == []
-
-
-@CUT
-@pytest.mark.parametrize("of", ["admission", "settlement"])
-@pytest.mark.promise(3, 6)
-def test_the_wire_is_cut_at_the_commit_of_a_call(
-    wire: Wire, lasting_server: Server, cut: str, of: str
-) -> None:
-    """Broken if a call is entered twice, its caller is told a lie, or its reservation is left."""
-
-    def make(cut_here: Callable[[str], None]) -> Any:
-        @governed(name="act")
-        def act(key: str) -> str:
-            cut_here("settlement")
-            return key
-
-        return act
-
-    def cut_here(place: str) -> None:
-        if place == of:
-            wire.cut = cut
-
-    act = make(cut_here)
-    with Governor(_through(wire), policy=POLICY) as governor, governor.session("s", **WHO):
-        for number in range(1, 4):
-            cut_here("admission")
-            assert act(f"k-{number}") == f"k-{number}"
-            assert number == wire.cuts
-    books = assert_books(lasting_server.admin)
-    assert len(books.finished) == 3
-    assert books.in_doubt == set()
-
-
-@CUT
-@pytest.mark.promise(3, 6)
-def test_the_wire_is_cut_at_the_commit_of_many(
-    wire: Wire, lasting_server: Server, cut: str
-) -> None:
-    """Broken if calls that share a transaction are done again one by one although it was committed."""
-
-    @governed(name="act")
-    async def act(key: str) -> str:
-        await asyncio.sleep(0)
-        return key
-
-    async def main() -> list[str]:
-        wire.cut = cut
-        return list(await asyncio.gather(*(act(f"k-{n}") for n in range(64))))
-
-    with Governor(_through(wire), policy=POLICY) as governor, governor.session("s", **WHO):
-        assert asyncio.run(main()) == [f"k-{n}" for n in range(64)]
-        assert wire.cuts == 1
-    books = assert_books(lasting_server.admin)
-    assert len(books.finished) == 64
-    assert books.in_doubt == set()

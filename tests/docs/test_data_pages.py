@@ -20,6 +20,7 @@ from interlock._budget import Amounts, WindowKey
 from interlock._call import describe
 from interlock._state import SessionStatus
 from interlock._ticket import TicketState
+from interlock._verdict import Mode
 from interlock.errors import PolicyError
 from interlock.evaluators.lists import ListConfig
 from interlock.policy import PolicyDocument, conditions, document, values
@@ -59,7 +60,13 @@ def _typed(hint: Any) -> str:
 
 
 def _default(field: msgspec.structs.FieldInfo) -> str:
-    words = {msgspec.NODEFAULT: "", None: "null", (): "empty", False: "false"}
+    words = {
+        msgspec.NODEFAULT: "",
+        None: "null",
+        (): "empty",
+        False: "false",
+        Mode.ENFORCE: "enforce",
+    }
     return str(field.default) if type(field.default) is int else words[field.default]
 
 
@@ -122,6 +129,7 @@ def test_words_of_events() -> None:
     kinds: list[type[Enum]] = [
         interlock.Risk,
         interlock.Verdict,
+        Mode,
         TicketState,
         events.Outcome,
         SessionStatus,
@@ -135,9 +143,27 @@ TITLES = {
     "RuleDocument": "A rule",
     "EvaluatorDocument": "An evaluator",
     "BudgetDocument": "A budget",
-    "_Comparison": "A comparison",
+    "Comparison": "A comparison",
     "RiskRange": "Risk",
+    "LabelRange": "Labels",
+    "TimeRange": "Times",
+    "CallCount": "Numbers of calls",
+    "EvaluatorNode": "An evaluator in a condition",
+    "RiskDocument": "The risk of calls",
+    "ToolRiskDocument": "The risk of tools",
+    "PointsDocument": "Points",
+    "ThresholdsDocument": "Thresholds",
+    "SequenceDocument": "A sequence",
+    "ModelsDocument": "Models",
+    "AccessDocument": "Access",
+    "SteeringDocument": "Steering",
+    "ExampleDocument": "An example",
+    "ExpectedCallDocument": "A call of an example",
 }
+
+
+def _nothing(schema: dict[str, Any]) -> object:
+    return {} if schema.get("type") == "object" else None
 
 
 def _keys(schema: dict[str, Any]) -> dict[str, str]:
@@ -145,7 +171,7 @@ def _keys(schema: dict[str, Any]) -> dict[str, str]:
     return {
         key: "required"
         if key in required
-        else json.dumps(value.get("default", {}), separators=(",", ":"))
+        else json.dumps(value.get("default", _nothing(value)), separators=(",", ":"))
         for key, value in schema["properties"].items()
     }
 
@@ -156,8 +182,12 @@ def _shown_keys(title: str) -> dict[str, str]:
         default = row["default"].strip("`")
         if default == "none":
             default = "null"
-        elif default != "required" and not default.startswith(("[", "{", "false")):
+        elif default != "required" and not (
+            default.isdigit() or default.startswith(("[", "{", "false"))
+        ):
             default = json.dumps(default)
+        elif default.startswith('["'):
+            default = json.dumps(json.loads(default), separators=(",", ":"))
         shown[first(row)] = default
     return shown
 
@@ -169,7 +199,7 @@ def test_policy_keys() -> None:
     models = {name: model for name, model in models.items() if "properties" in model}
     models["PolicyDocument"] = schema
     nodes = {node.__name__ for node in conditions.NODES.values()}
-    assert set(TITLES) == set(models) - nodes
+    assert set(TITLES) - {"EvaluatorNode"} == set(models) - nodes
     expected = {title: _keys(models[name]) for name, title in TITLES.items()}
     assert expected == {title: _shown_keys(title) for title in TITLES.values()}
 
@@ -183,6 +213,8 @@ def test_policy_verdicts() -> None:
     """Broken if the page offers another choice of words than the parser takes."""
     fields: list[tuple[type[BaseModel], str, str]] = [
         (document.PolicyDocument, "default", "The document"),
+        (document.PolicyDocument, "mode", "The document"),
+        (document.RuleDocument, "mode", "A rule"),
         (document.RuleDocument, "verdict", "A rule"),
         (BudgetDocument, "window", "A budget"),
         (BudgetDocument, "on_exceed", "A budget"),

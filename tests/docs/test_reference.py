@@ -15,7 +15,7 @@ import typer
 import interlock
 from interlock import (
     _call,
-    _canonical,
+    _kinds,
     _plugins,
     _wire,
     errors,
@@ -25,7 +25,7 @@ from interlock import (
 )
 from interlock._clock import Clock
 from interlock.cli import app
-from interlock.policy import PolicyDocument
+from interlock.policy import PolicyDocument, expressions
 from interlock.store.tables import DEFAULT as TABLES
 from tests.docs.pages import DOCS, REFERENCE, Row, Section, code, first, reference, rows, section
 
@@ -83,15 +83,14 @@ def test_operations_exist(row: Row) -> None:
 
 def test_testing_is_listed() -> None:
     """Broken if what `interlock.testing` offers is unknown to readers."""
-    defined = {name for name, it in vars(testing).items() if _is_defined_in(it, testing)}
-    assert {f"testing.{name}" for name in defined} == {
+    assert [f"testing.{name}" for name in testing.__all__] == [
         first(row) for row in rows("api", "For tests")
-    }
+    ]
 
 
 def test_bounds_of_a_call() -> None:
     """Broken if the page tells another bound than the one that is enforced."""
-    bounds = [_canonical.MAX_DEPTH, _canonical.MAX_BYTES, int(_call.MAX_MONEY)]
+    bounds = [_kinds.MAX_DEPTH, _kinds.MAX_BYTES, int(_call.MAX_MONEY)]
     assert bounds == [int(row["at most"]) for row in rows("api", "Bounds of a call")]
 
 
@@ -158,6 +157,7 @@ def test_hook_signatures() -> None:
     ("protocol", "title"),
     [
         (interlock.Evaluator, "The evaluator's protocol"),
+        (evaluators.Reviewer, "The reviewer's protocol"),
         (Clock, "The clock's protocol"),
     ],
 )
@@ -168,7 +168,7 @@ def test_protocol_signatures(protocol: type, title: str) -> None:
 
 def test_entry_point_groups() -> None:
     """Broken if a package that follows the page is not found."""
-    groups = [_plugins.GROUP, evaluators.GROUP]
+    groups = [_plugins.GROUP, evaluators.GROUP, expressions.GROUP]
     assert groups == [first(row) for row in rows("hooks", "Entry points")]
     how_to = [
         (DOCS / "how-to" / f"write-{what}.md").read_text("utf-8")

@@ -16,8 +16,10 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from pydantic import BaseModel
 
-from interlock import Call, Governor, Usage, governed, hookimpl
+from interlock import Call, Governor, Opinion, Usage, Verdict, governed, hookimpl
+from interlock.evaluators import Redacted
 from interlock.store import tickets
 from interlock.testing import Recorder
 
@@ -28,7 +30,9 @@ POLICY = {
         {"id": "fine", "tools": ["fine", "breaks", "unjudged", "chat"], "verdict": "allow"},
         {"id": "ask", "tools": ["asked", "asked_chat"], "verdict": "ask"},
         {"id": "steer", "tools": ["steered"], "verdict": "steer", "suggest": ["fine"]},
+        {"id": "reviewed", "tools": ["redacted*", "withheld*"], "verdict": "allow"},
     ],
+    "evaluators": [{"use": "reviewer", "tools": ["redacted*", "withheld*"]}],
 }
 
 
@@ -64,6 +68,38 @@ def denied() -> None:
     """Is named by no rule."""
 
 
+@governed
+def redacted() -> str:
+    """Returns what a reviewer redacts."""
+    return "redact"
+
+
+@governed
+def withheld() -> str:
+    """Returns what a reviewer withholds."""
+    return "withhold"
+
+
+class Config(BaseModel):
+    """Nothing to be told."""
+
+
+class Reviewer:
+    """An evaluator that does what results say."""
+
+    Config = Config
+    stage = "after"
+
+    def __init__(self, config: Config) -> None:
+        """Need nothing."""
+
+    def review(self, call: Call, result: object) -> Opinion | Redacted:
+        """Redact or withhold."""
+        if result == "redact":
+            return Redacted(result="", reason="all of it")
+        return Opinion(verdict=Verdict.DENY, reason="it asks for it", author="")
+
+
 class Failing:
     """A plugin that cannot judge one of the tools."""
 
@@ -89,10 +125,15 @@ def main() -> None:
     metrics.set_meter_provider(MeterProvider([reader]))
     recorder = Recorder()
     with (
-        Governor("sqlite://", policy=POLICY, plugins=[Failing(), recorder]) as governor,
+        Governor(
+            "sqlite://",
+            policy=POLICY,
+            plugins=[Failing(), recorder],
+            evaluators={"reviewer": Reviewer},
+        ) as governor,
         governor.session("wire", agent="tester"),
     ):
-        for tool in (fine, breaks, unjudged, asked, steered, denied):
+        for tool in (fine, breaks, unjudged, asked, steered, denied, redacted, withheld):
             _attempt(tool)
         _attempt(lambda: _ask_a_model(governor, name="asked_chat"))
         for ticket in governor.read(tickets.pending):
@@ -101,8 +142,17 @@ def main() -> None:
         _attempt(lambda: _ask_a_model(governor, name="asked_chat"))
         _attempt(lambda: _ask_a_model(governor))
         _attempt(lambda: _ask_a_model(governor, fails=True))
+        _attempt(lambda: _ask_a_model(governor, name="redacted_chat", answer="redact"))
+        _attempt(lambda: _ask_a_model(governor, name="withheld_chat", answer="withhold"))
         with trace.get_tracer("framework").start_as_current_span("around"):
             _attempt(fine)
+    observed = {"version": 1, "name": "support", "mode": "observe"}
+    with (
+        Governor("sqlite://", policy=observed, plugins=[recorder]) as governor,
+        governor.session("wire", agent="tester"),
+    ):
+        _attempt(denied)
+        _attempt(lambda: _ask_a_model(governor))
     sent: dict[str, set[str]] = defaultdict(set)
     kinds: dict[str, set[str]] = defaultdict(set)
     places = {item.id: (item.kind, item.seq, item.hash) for item in recorder.recorded}
@@ -128,8 +178,11 @@ def main() -> None:
     print(json.dumps(shown, default=sorted))  # noqa: T201 - its answer
 
 
-def _ask_a_model(governor: Governor, name: str = "chat", *, fails: bool = False) -> None:
+def _ask_a_model(
+    governor: Governor, name: str = "chat", *, fails: bool = False, answer: str = ""
+) -> None:
     with governor.model_call(model="m", provider="p", name=name) as call:
+        call.review(answer)
         call.record(
             Usage(
                 input_tokens=9,

@@ -15,6 +15,7 @@ from interlock.evaluators.json_schema import SchemaConfig
 from interlock.evaluators.lists import ListConfig
 from interlock.evaluators.paths import PathConfig
 from interlock.evaluators.patterns import RegexConfig
+from interlock.policy.looking_back import RateConfig, SequenceConfig
 from tests.docs.pages import REFERENCE, rows
 
 SECTIONS: dict[str, type[BaseModel]] = {
@@ -22,7 +23,14 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "The evaluator regex": RegexConfig,
     "The evaluator path": PathConfig,
     "The evaluator schema": SchemaConfig,
+    "The evaluator rate": RateConfig,
+    "The evaluator sequence": SequenceConfig,
 }
+
+
+def shown_as(default: object) -> str:
+    """How the page writes a default."""
+    return default if isinstance(default, str) else json.dumps(default)
 
 
 @pytest.mark.parametrize("title", SECTIONS)
@@ -30,7 +38,7 @@ def test_keys(title: str) -> None:
     """Broken if a key is missing from the page, or has another default than it says."""
     schema = SECTIONS[title].model_json_schema()
     expected = {
-        key: "required" if key in schema["required"] else json.dumps(value.get("default"))
+        key: "required" if key in schema["required"] else shown_as(value.get("default"))
         for key, value in schema["properties"].items()
     }
     shown = {

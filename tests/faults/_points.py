@@ -78,9 +78,10 @@ class Points:
         def wrapper(link: Any, *args: Any) -> Any:
             if link.connection.engine is not self._engine:
                 return request(link, *args)
-            first = args[0] if args else ""
-            statement = first[0][0] if isinstance(first, list) else first
-            return interfered(name, " ".join(statement.split()[:1]), lambda: request(link, *args))
+            if not args:
+                return interfered(name, "", lambda: request(link, *args))
+            statement = args[0][0][0] if isinstance(args[0], list) else args[0]
+            return interfered(name, statement.text.split()[0], lambda: request(link, *args))
 
         return wrapper
 

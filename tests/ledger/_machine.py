@@ -16,11 +16,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from interlock import Identity, Tool, Usage
 from interlock._budget import facts_about, facts_of
 from interlock._clock import new_id
+from interlock._decide import Counsel
 from interlock._flow import Admission, Ending, Settlement
 from interlock._usage import ModelUsage, Priced
 from interlock.events import Outcome
 from interlock.policy import Policy
-from interlock.store import calls, policies, sessions, tickets, usage
+from interlock.store import calls, entries, policies, sessions, tickets, usage
 from interlock.store.engine import Store
 from interlock.store.verify import verify
 from interlock.store.verify_budgets import disagreements
@@ -180,15 +181,15 @@ class LedgerMachine(RuleBasedStateMachine):
         if isinstance(step, Attempt):
             call = self._call(step)
             claims = policy.budgets.claims(facts_about(call))
-            heard = (policy.opinion(call),)
-            return step, calls.Admit(
-                call=call, opinions=heard, claims=claims, policy=policy.digest, trace=None
+            heard = Counsel(opinions=(policy.opinion(call),))
+            return step, entries.Admit(
+                call=call, counsel=heard, claims=claims, policy=policy.digest, trace=None
             )
         ids = self.over if step.again else list(self.ledger.running)
         if not ids:
             return None
         call = self.calls[ids[step.which % len(ids)]]
-        return step, calls.Settle(
+        return step, entries.Settle(
             call=call,
             ending=Ending(outcome=step.outcome),
             used=_priced(step.cost, step.tokens, call.model or call.tool.name)
@@ -226,7 +227,7 @@ class LedgerMachine(RuleBasedStateMachine):
             cost, tokens, model = cost if attempt.tool == "refund" else None, None, None
         return Call(self._who(attempt.place), attempt.tool, model, cost, tokens)
 
-    def _decided(self, attempt: Attempt, entry: calls.Admit, result: Any) -> None:
+    def _decided(self, attempt: Attempt, entry: entries.Admit, result: Any) -> None:
         assert isinstance(result, Admission)
         told, call, budgets = self._told(attempt), entry.call, BUDGETS[attempt.policy]
         # One request for approval stands for one set of arguments, which say more than a tool's money.
@@ -248,7 +249,7 @@ class LedgerMachine(RuleBasedStateMachine):
             "approved" if answer.admitted and answer.verdict == "ask" else answer.verdict
         ] += 1
 
-    def _windows(self, entry: calls.Admit) -> list[Window]:
+    def _windows(self, entry: entries.Admit) -> list[Window]:
         keys = [claim.window(self.clock.now())[0] for claim in entry.claims]
         return [(key.budget, tuple(json.loads(key.scope)), key.starts_at) for key in keys]
 
@@ -259,7 +260,7 @@ class LedgerMachine(RuleBasedStateMachine):
             if limit is not None and asked[name]:
                 assert held + spent.get(name, 0) <= limit, f"{name} of {window} beyond its limit"
 
-    def _settled(self, end: End, entry: calls.Settle, result: Any) -> None:
+    def _settled(self, end: End, entry: entries.Settle, result: Any) -> None:
         call_id = entry.call.id
         known = (end.cost, end.tokens) if end.says else (None, None)
         failed = end.outcome is Outcome.RAISED

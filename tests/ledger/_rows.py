@@ -12,8 +12,23 @@ from sqlalchemy import make_url
 
 from tests.ledger._reference import AMOUNTS, Triple, Window
 
-_TABLES = ("usage", "budget_windows", "tickets", "intents", "events", "sessions", "policies")
-_COLUMNS = [f"{name}_{part}" for part in ("limit", "reserved", "spent") for name in AMOUNTS]
+_TABLES = (
+    "usage",
+    "budget_leases",
+    "budget_windows",
+    "tickets",
+    "intents",
+    "events",
+    "sessions",
+    "policies",
+)
+_LIMITS = [f"{name}_limit" for name in AMOUNTS]
+_SUMS = [f"{name}_{part}" for part in ("reserved", "spent") for name in AMOUNTS]
+_ALL_ROWS = f"""
+    SELECT budget, scope, starts_at, {", ".join(_LIMITS)}, {", ".join(_SUMS)} FROM budget_windows
+    UNION ALL
+    SELECT budget, scope, starts_at, NULL, NULL, NULL, {", ".join(_SUMS)} FROM budget_leases
+"""  # noqa: S608 - names of ours
 
 
 class Rows:
@@ -36,13 +51,38 @@ class Rows:
         self._connection.execute("COMMIT")
 
     def windows(self) -> dict[Window, tuple[dict[str, int | None], Triple, Triple]]:
-        """Return limits, reserved and spent of each window."""
-        query = f"SELECT budget, scope, starts_at, {', '.join(_COLUMNS)} FROM budget_windows"  # noqa: S608
-        found = {}
-        for budget, scope, starts_at, *numbers in self._connection.execute(query):
+        """Return limits, reserved and spent of each window, over all of its rows."""
+        found: dict[Window, list[dict[str, Any]]] = {}
+        for budget, scope, starts_at, *numbers in self._connection.execute(_ALL_ROWS):
             three = [dict(zip(AMOUNTS, numbers[n : n + 3], strict=True)) for n in (0, 3, 6)]
-            found[budget, tuple(json.loads(scope)), starts_at] = tuple(three)
-        return found  # type: ignore[return-value]
+            key = budget, tuple(json.loads(scope)), starts_at
+            if key not in found:  # the row of the window itself comes first
+                found[key] = three
+                continue
+            for total, more in zip(found[key][1:], three[1:], strict=True):
+                for name, amount in more.items():
+                    total[name] += amount
+        return {key: (three[0], three[1], three[2]) for key, three in found.items()}
+
+    def leases(self, budget: str) -> dict[str, tuple[Triple, Triple]]:
+        """Return what each worker may hand out of *budget* by itself, and what it has handed out of that."""
+        query = f"SELECT worker, {', '.join(_LIMITS)}, {', '.join(_SUMS)} FROM budget_leases WHERE budget = '{budget}'"  # noqa: S608
+        found: dict[str, tuple[Triple, Triple]] = {}
+        for worker, *numbers in self._connection.execute(query):
+            limit, reserved, spent = (numbers[n : n + 3] for n in (0, 3, 6))
+            taken = [one + other for one, other in zip(reserved, spent, strict=True)]
+            found[worker] = (
+                dict(zip(AMOUNTS, limit, strict=True)),
+                dict(zip(AMOUNTS, taken, strict=True)),
+            )
+        return found
+
+    def changed(self, table: str) -> tuple[int, int, int]:
+        """Return how many rows of *table* of a Postgres database were ever inserted, updated and deleted."""
+        self._connection.execute("SELECT pg_stat_clear_snapshot()")
+        query = f"SELECT n_tup_ins, n_tup_upd, n_tup_del FROM pg_stat_user_tables WHERE relname = '{table}'"  # noqa: S608
+        inserted, updated, deleted = self.one(query)
+        return inserted, updated, deleted
 
     def held(self) -> dict[str, tuple[Triple, list[Window]]]:
         """Return what each open call holds, of those that hold anything, and of which windows."""

@@ -5,6 +5,7 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.ledger._machine import machine_on
+from tests.ledger._rows import Rows
 
 SITUATIONS = (
     "a batch",
@@ -30,6 +31,11 @@ def compare(url: str, sequences: int) -> None:
         )
         missed = [one for one in SITUATIONS if not machine.seen[one]]
         assert missed == [], machine.seen
+    if url.startswith("postgresql"):
+        with Rows(url) as rows:  # which has its numbers once the stores have let go of the database
+            assert min(rows.changed("budget_leases")) > 0, (
+                "hardly a lease was taken, used and recalled"
+            )
 
 
 GATE = {"sqlite": 200, "postgresql": 40}

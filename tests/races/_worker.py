@@ -261,6 +261,30 @@ def answer_tickets(url: str, ids: list[str], by: str, verb: str) -> dict[str, An
     return tally.answer()
 
 
+def decide_tickets(url: str, orders: list[dict[str, Any]]) -> dict[str, Any]:
+    """Work off each of *orders*, tickets by `id` and what is done to them by `verb`, in a thread of its own."""
+    tally = Tally()
+    won: list[tuple[str, str]] = []
+    with Governor(url) as governor:
+        _ready()
+
+        def body(number: int) -> None:
+            by, verb, ids = (orders[number][key] for key in ("by", "verb", "ids"))
+            for ticket_id in ids:
+                try:
+                    if verb == "expire":
+                        ended = governor.write(tickets.expire, limit=1)
+                        won.extend((one.event.ticket_id, "interlock") for one in ended)
+                    else:
+                        governor.write(getattr(tickets, verb), ticket_id, by=by)
+                        won.append((ticket_id, by))
+                except Exception as error:  # noqa: BLE001 - as in Tally.run
+                    tally.note(error)
+
+        in_threads(len(orders), body)
+    return tally.answer(won=won)
+
+
 def open_and_call(url: str, times: int) -> dict[str, Any]:
     """Open the database, which may not exist yet, make one call, close it; and again."""
     tally = Tally()
@@ -283,6 +307,7 @@ _ORDERS: dict[str, Callable[..., dict[str, Any]]] = {
         spend_in_tasks,
         claim,
         answer_tickets,
+        decide_tickets,
         open_and_call,
     )
 }

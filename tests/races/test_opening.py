@@ -169,7 +169,9 @@ def test_closing_under_evaluators(governor: Make) -> None:
     with switching_all_the_time():
         tallies = [close_under_evaluators(governor(JUDGED)) for _ in range(40)]
     seen = {error for tally in tallies for error in tally.errors}
-    assert seen == {"StoreUnavailable", "Denied"}
+    assert (
+        {"StoreUnavailable", "Denied"} <= seen <= {"StoreUnavailable", "Denied", "EvaluatorFailed"}
+    )
     left = [thread.name for thread in threading.enumerate() if "interlock" in thread.name]
     assert left == [], "a thread outlives its governor"
 

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from sqlalchemy import Connection, text
 from interlock._clock import SystemClock
 from interlock.errors import StoreUnavailable
 from interlock.store.engine import Store
+from interlock.store.jobs import Bell
 from interlock.store.jobs import Job as Waited
 from interlock.store.writer import MAX_BATCH, Writer
 from tests.races.commits import count_commits
@@ -41,19 +42,19 @@ class Pending:
         writer.submit(self.job)
 
     @property
-    def future(self) -> Future[None]:
-        """What is done when the job is."""
-        assert self.job.future is not None
-        return self.job.future
+    def bell(self) -> Bell:
+        """What is rung when the job is done."""
+        assert self.job.bell is not None
+        return self.job.bell
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self) -> Any:
         """Wait, and return what came of it."""
-        self.future.result(timeout)
+        self.bell.wait()
         return self.job.outcome()
 
     def exception(self) -> BaseException | None:
         """Wait, and return what it raised."""
-        self.future.result()
+        self.bell.wait()
         return self.job.error
 
 
@@ -179,7 +180,7 @@ def test_processes_queue_at_the_lock_file(store: Store, writer: Writer, tmp_path
     with (tmp_path / "interlock.db.lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         future = Pending(writer, put(1))
-        _until(lambda: future.future.running() or future.future.done())
+        _until(lambda: future.bell.is_claimed)
         other = sqlite3.connect(tmp_path / "interlock.db", isolation_level=None)
         with closing(other):
             other.execute(
@@ -190,6 +191,42 @@ def test_processes_queue_at_the_lock_file(store: Store, writer: Writer, tmp_path
         fcntl.flock(lock, fcntl.LOCK_UN)
     assert future.result() == 1
     assert written(store) == [1]
+
+
+@ON_A_FILE
+def test_a_crowd_comes_back_together(
+    store: Store, writer: Writer, commits: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Broken if the first caller of many who come back makes all others wait for a commit of its own."""
+    with busy(writer):
+        crowd = [Pending(writer, put(n)) for n in range(4)]
+    assert [one.result() for one in crowd] == list(range(4))
+    _until(lambda: writer._crowd == len(crowd))
+    back: list[Pending] = []
+
+    def others_get_the_processor(_: float) -> None:
+        if len(back) < len(crowd) - 1:
+            back.append(Pending(writer, put(10 + len(back))))
+
+    before = len(commits)
+    monkeypatch.setattr("interlock.store.writer.time.sleep", others_get_the_processor)
+    first = Pending(writer, put(20))
+    assert first.result() == 20
+    assert [one.result() for one in back] == [10, 11, 12]
+    assert len(commits) - before == 1
+
+
+@ON_A_FILE
+def test_nobody_is_waited_for_who_does_not_come_back(writer: Writer) -> None:
+    """Broken if a caller goes ahead of a crowd, or if one that is alone again still pays for the crowd there was."""
+    with busy(writer):
+        crowd = [Pending(writer, put(n)) for n in range(4)]
+    assert [one.result() for one in crowd] == list(range(4))
+    _until(lambda: writer._crowd == len(crowd))
+    where = [run(writer, lambda _: threading.current_thread())]
+    _until(lambda: writer._crowd == 1)
+    where.append(run(writer, lambda _: threading.current_thread()))
+    assert where == [writer._thread, threading.current_thread()]
 
 
 @ON_A_FILE
@@ -288,7 +325,7 @@ def test_what_was_cancelled_in_the_queue_never_runs(store: Store, writer: Writer
     """Broken if a job that its caller took back is written all the same."""
     with busy(writer):
         futures = [Pending(writer, put(n)) for n in range(3)]
-        assert futures[1].future.cancel()
+        assert futures[1].bell.claim()
     assert [futures[0].result(), futures[2].result()] == [0, 2]
     assert written(store) == [0, 2]
 
@@ -301,7 +338,8 @@ def test_closing_commits_what_waits(store: Store, writer: Writer) -> None:
         closing.start()
     closing.join()
     writer.close()
-    assert [future.result(0) for future in futures] == list(range(10))
+    assert [future.bell.is_rung for future in futures] == [True] * 10
+    assert [future.result() for future in futures] == list(range(10))
     assert written(store) == list(range(10))
     with pytest.raises(StoreUnavailable, match="closed"):
         Pending(writer, put(11))
@@ -320,19 +358,18 @@ def _until(state: Callable[[], bool]) -> None:
         time.sleep(0.001)
 
 
-def _main_waits(within: Callable[..., object]) -> bool:
-    """Whether the main thread is blocked, for a future's *within*."""
+def _waits_at() -> int | None:
+    """The line from which the main thread waits for its job; None when it does not wait."""
     frame = sys._current_frames()[threading.main_thread().ident or 0]
     caller = frame.f_back
-    blocked = frame.f_code is threading.Condition.wait.__code__
-    return blocked and caller is not None and caller.f_code is within.__code__
+    return caller.f_lineno if frame.f_code is Bell.wait.__code__ and caller else None
 
 
 def test_interrupted_before_its_turn(store: Store, writer: Writer) -> None:
     """Broken if Ctrl-C while a caller queues leaves its job behind, to be written when nobody waits for it."""
 
     def watch() -> None:
-        _until(lambda: _main_waits(Future.result))
+        _until(lambda: _waits_at() is not None)
         _interrupt()
 
     with busy(writer):
@@ -357,10 +394,11 @@ def test_interrupted_during_its_turn(store: Store, writer: Writer) -> None:
     def watch() -> None:
         with busy(writer):  # so that the job is queued ...
             ready.set()
-            _until(lambda: _main_waits(Future.result))
+            _until(lambda: _waits_at() is not None)
+            first = _waits_at()
         begun.wait()  # ... and is the writer's now
         _interrupt()
-        _until(lambda: _main_waits(Future.exception) or over.is_set())
+        _until(lambda: _waits_at() not in {None, first} or over.is_set())
         end.set()
 
     ready = threading.Event()

@@ -73,9 +73,10 @@ class Desk:
     def open(
         self, default: str = "deny", rules: Iterable[Mapping[str, Any]] = (), **options: Any
     ) -> Iterator[tuple[Governor, Session]]:
-        """Open a governor with a policy of these *rules*, and a session."""
+        """Open a governor with a policy of these *rules*, or another `policy`, and a session."""
         named = [{"id": f"rule-{number}", **rule} for number, rule in enumerate(rules)]
-        policy = {"version": 1, "name": "test", "default": default, "rules": named}
+        plain = {"version": 1, "name": "test", "default": default, "rules": named}
+        policy = options.pop("policy", plain)
         options["plugins"] = [self.recorder, *options.get("plugins", ())]
         with (
             Governor(self.url, policy=policy, **options) as governor,

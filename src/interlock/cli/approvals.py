@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import getpass
-from typing import Annotated
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any
 
+import msgspec
 import typer
 from rich.text import Text
 
-from interlock import Ticket
+from interlock import Governor, Ticket
+from interlock._display import panel
 from interlock.cli.output import (
     DEFAULT,
+    STYLES,
     Database,
     Json,
     arguments,
@@ -21,15 +28,29 @@ from interlock.cli.output import (
     show,
     table,
 )
+from interlock.errors import Misuse
 from interlock.store import tickets
+from interlock.store.briefs import Brief, Effect, brief
 
 app = typer.Typer(help="See what waits for a human, and answer.", no_args_is_help=True)
 
 Id = Annotated[str, typer.Argument(metavar="TICKET", help="The ticket's id.")]
-By = Annotated[str, typer.Option(default_factory=getpass.getuser, help="Who answers.")]
+By = Annotated[
+    str,
+    typer.Option(
+        "--as", "--by", metavar="NAME", default_factory=getpass.getuser, help="Who answers."
+    ),
+]
 Comment = Annotated[
     str | None, typer.Option(help="For the record; a model is told why it was denied.")
 ]
+Groups = Annotated[
+    list[str] | None,
+    typer.Option("--group", help="A group that whoever answers is in; may be repeated."),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether it is meant.")]
+
+Answering = Callable[..., Any]
 
 
 @app.command("list")
@@ -48,69 +69,145 @@ def pending(
         return show(Text("Nothing waits for an answer.", style="dim"))
     listed = table("ticket", "expires", "what")
     for ticket in found:
-        listed.add_row(
-            ticket.id,
-            instant(ticket.expires_at),
-            safe(f"{' for '.join(ticket.requested_by)}: ") + _call(ticket),
-        )
+        listed.add_row(ticket.id, instant(ticket.expires_at), _summary(ticket))
     return show(listed)
 
 
 @app.command("show")
 def one(ticket: Id, db: Database = DEFAULT, *, json: Json = False) -> None:
-    """Show one ticket: exactly what will run if it is approved."""
+    """Show one ticket: exactly what will run if it is approved, and what is around it."""
     with opened(db) as governor:
-        found = governor.read(tickets.get, ticket)
-    _print(found, json=json)
+        _print(governor.read(brief, ticket), json=json)
 
 
 @app.command()
 def approve(
-    ticket: Id, by: By, db: Database = DEFAULT, *, comment: Comment = None, json: Json = False
+    ticket: Id,
+    by: By,
+    db: Database = DEFAULT,
+    *,
+    comment: Comment = None,
+    group: Groups = None,
+    yes: Yes = False,
+    json: Json = False,
 ) -> None:
     """Say yes: this very call may run, once, until the ticket expires."""
+    operation = partial(tickets.approve, groups=group or None)
     with opened(db) as governor:
-        governor.write(tickets.approve, ticket, by=by, comment=comment)
-        found = governor.read(tickets.get, ticket)
-    _print(found, json=json)
+        _answer(governor, operation, "Approve", ticket, by=by, comment=comment, yes=yes, json=json)
 
 
 @app.command()
 def deny(
-    ticket: Id, by: By, db: Database = DEFAULT, *, comment: Comment = None, json: Json = False
+    ticket: Id,
+    by: By,
+    db: Database = DEFAULT,
+    *,
+    comment: Comment = None,
+    yes: Yes = False,
+    json: Json = False,
 ) -> None:
     """Say no: this very call is denied for the rest of its session."""
     with opened(db) as governor:
-        governor.write(tickets.deny, ticket, by=by, comment=comment)
-        found = governor.read(tickets.get, ticket)
-    _print(found, json=json)
+        _answer(governor, tickets.deny, "Deny", ticket, by=by, comment=comment, yes=yes, json=json)
 
 
-def _call(ticket: Ticket) -> Text:
-    return safe(f"{ticket.tool}(", "bold") + arguments(ticket.arguments) + safe(")", "bold")
+@app.command()
+def watch(
+    db: Database = DEFAULT,
+    *,
+    interval: Annotated[float, typer.Option(min=0.05, help="Seconds between two looks.")] = 1.0,
+    count: Annotated[int | None, typer.Option(min=1, help="End after so many tickets.")] = None,
+    json: Json = False,
+) -> None:
+    """Show every ticket that can be answered, and each new one as it comes, until interrupted."""
+    last: str | None = None
+    shown = 0
+    with opened(db) as governor:
+        try:
+            while True:
+                for ticket in governor.read(tickets.pending, after=last):
+                    _print(governor.read(brief, ticket.id), json=json)
+                    last, shown = ticket.id, shown + 1
+                    sys.stdout.flush()
+                    if shown == count:
+                        return
+                time.sleep(interval)
+        except KeyboardInterrupt:
+            return
 
 
-def _print(ticket: Ticket, *, json: bool) -> None:
-    if json:
-        return print_json([ticket])
-    shown = table("", "")
-    shown.show_header = False
-    for name, value in (
-        ("ticket", ticket.id),
-        ("state", ticket.state),
-        ("tool", ticket.tool),
-        ("arguments", arguments(ticket.arguments)),
-        ("requested by", " for ".join(ticket.requested_by)),
-        ("reason", ticket.reason),
-        ("approvers", ", ".join(ticket.approvers)),
-        ("session", ticket.session_id),
-        ("expires", instant(ticket.expires_at)),
-        ("decided by", ticket.decided_by),
-        ("decided", instant(ticket.decided_at)),
-        ("comment", ticket.comment),
-    ):
-        if value:
-            shown.add_row(
-                Text(name, style="dim"), value if isinstance(value, Text) else safe(value)
+def _answer(
+    governor: Governor,
+    operation: Answering,
+    verb: str,
+    ticket: str,
+    *,
+    by: str,
+    comment: str | None,
+    yes: bool,
+    json: bool,
+) -> None:
+    """Show the ticket, have the answer confirmed unless that was said before, and write it down."""
+    if not yes:
+        if not sys.stdin.isatty():
+            raise Misuse(
+                f"nothing was answered: there is no terminal to confirm it on; say --yes to {verb.lower()} without"
             )
-    return show(shown)
+        show(_panel(governor.read(brief, ticket)))
+        name = Text.assemble(f"{verb} as ", safe(by, "bold"), "?").plain
+        if not typer.confirm(name):
+            raise Misuse("nothing was answered")
+    governor.write(operation, ticket, by=by, comment=comment)
+    _print(governor.read(brief, ticket), json=json)
+
+
+def _summary(ticket: Ticket) -> Text:
+    call = safe(f"{ticket.tool}(", "bold") + arguments(ticket.arguments) + safe(")", "bold")
+    return safe(f"{' for '.join(ticket.requested_by)}: ") + call
+
+
+def _print(found: Brief, *, json: bool) -> None:
+    if json:
+        # The ticket's own keys come first, so that a program reads what `list` prints and what `show` prints alike.
+        around = {name: value for name, value in _fields(found).items() if name != "ticket"}
+        return print_json([{**_fields(found.ticket), **around}])
+    return show(_panel(found))
+
+
+def _fields(struct: msgspec.Struct) -> dict[str, Any]:
+    return msgspec.structs.asdict(struct)
+
+
+def _panel(found: Brief) -> Any:
+    who = found.identity
+    of = [f"{key} {name}" for key, name in (("team", who.team), ("org", who.org)) if name]
+    around = [
+        ("session", safe(", ".join([f"{found.session} ({found.ticket.session_id})", *of]))),
+        ("risk", safe(found.risk)),
+        ("cost", safe(f"{found.cost_usd} dollars" if found.cost_usd else "")),
+        *(("budget", _effect(effect)) for effect in found.budgets),
+        *(
+            (
+                "before" if past is found.recent[0] else "",
+                safe(f"{instant(past.at)} ", "dim")
+                + safe(f"{past.verdict} ", STYLES[past.verdict])
+                + safe(f"{past.tool}(")
+                + arguments(past.arguments)
+                + safe(")"),
+            )
+            for past in found.recent
+        ),
+    ]
+    return panel(found.ticket, [(label, value) for label, value in around if value.plain])
+
+
+def _effect(effect: Effect) -> Text:
+    unit = "dollars" if effect.unit == "cost_usd" else effect.unit
+    takes = "an unknown amount" if effect.takes is None else effect.takes
+    after = "" if effect.after is None else f", then {effect.after}"
+    style = "red" if effect.after is not None and effect.after.startswith("-") else ""
+    return safe(
+        f"{effect.budget} {effect.share}: {effect.left} of {effect.limit} {unit} left, takes {takes}{after}",
+        style,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -9,7 +10,8 @@ import msgspec
 import typer
 from rich.text import Text
 
-from interlock._budget import Account, dollar_text
+from interlock import Governor
+from interlock._budget import Account, WindowKey, dollar_text
 from interlock.cli.bars import bar
 from interlock.cli.output import (
     DEFAULT,
@@ -25,7 +27,11 @@ from interlock.cli.output import (
     table,
 )
 from interlock.store import budgets as stored
+from interlock.store.statements import now
 from interlock.store.tables import from_microseconds
+
+PAGE = 1_000
+"""Windows read at once."""
 
 _UNITS = {"cost": "dollars", "tokens": "tokens", "calls": "calls"}
 
@@ -45,7 +51,7 @@ def budgets(
 ) -> None:
     """Show what is spent and reserved of each budget; exit with 1 if one is overspent."""
     with opened(db) as governor:
-        found = governor.read(stored.standing, budget=budget, at=at, limit=limit + 1)
+        found = list(_pages(governor, budget, at, limit + 1))
     accounts, is_cut = found[:limit], len(found) > limit
     if json:
         print_json(_as_json(account) for account in accounts)
@@ -61,6 +67,22 @@ def budgets(
     if is_cut:
         cut(f"only the first {limit} windows are shown; name a budget with --budget, or --limit")
     raise typer.Exit(code=1 if any(account.is_overspent for account in accounts) else 0)
+
+
+def _pages(
+    governor: Governor, budget: str | None, at: datetime | None, limit: int
+) -> Iterator[Account]:
+    """Yield how that many windows stand, read in pages; all as of one moment's windows, if not of one moment's sums."""
+    at = at or governor.read(now)
+    after: WindowKey | None = None
+    while limit > 0:
+        size = min(limit, PAGE)
+        page = governor.read(stored.standing, budget=budget, at=at, after=after, limit=size)
+        yield from page
+        if len(page) < size:
+            return
+        limit -= size
+        after = page[-1].key
 
 
 def whose(scope: str) -> Text:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from interlock import Governor
 from interlock import events as kinds
+from interlock._verdict import Mode
 from interlock.cli.output import (
     DEFAULT,
     STYLES,
@@ -28,6 +29,7 @@ from interlock.cli.output import (
     table,
 )
 from interlock.store import events as history
+from interlock.store import halts
 from interlock.store import sessions as stored
 from interlock.store.verify import Report
 
@@ -91,17 +93,19 @@ def verify(db: Database = DEFAULT, *, json: Json = False) -> None:
                 elif report.problem or report.in_doubt:
                     reports.append(report)
         wrong = governor.verify_budgets()
-    problems += len(wrong)
+        broken = governor.read(halts.disagreements)
+    problems += len(wrong) + len(broken)
     if json:
         print_json({"budgets": problem} for problem in wrong)
+        print_json({"halts": problem} for problem in broken)
     else:
         for report in reports:
             _print_report(report)
         sound = Text(
-            f"{seen - problems + len(wrong)} of {seen} sessions verified",
+            f"{seen - problems + len(wrong) + len(broken)} of {seen} sessions verified",
             style="green" if not problems else "red",
         )
-        for problem in wrong:
+        for problem in wrong + broken:
             show(Text(problem, style="red"))
         show(sound)
     raise typer.Exit(code=1 if problems else 0)
@@ -146,11 +150,26 @@ def _print_report(report: Report) -> None:
 def _told(event: kinds.Event) -> Text:
     """One line that says what the event is about."""
     match event:
-        case kinds.SessionOpened():
-            return safe(f"{event.name}, agent {event.agent}")
+        case kinds.CallDecided() | kinds.CallFinished() | kinds.UsageRecorded():
+            return _told_of_call(event)
+        case (
+            kinds.TicketOpened()
+            | kinds.TicketApproved()
+            | kinds.TicketResolved()
+            | kinds.GrantGiven()
+        ):
+            return safe(_told_of_ticket(event))
+        case _:
+            return safe(_told_of_session(event))
+
+
+def _told_of_call(event: kinds.CallDecided | kinds.CallFinished | kinds.UsageRecorded) -> Text:
+    match event:
         case kinds.CallDecided():
             verdict = Text(str(event.verdict), style=STYLES[event.verdict])
             approved = f" (approved by {event.approved_by})" if event.approved_by else ""
+            if event.mode is not Mode.ENFORCE:
+                approved += f" ({event.mode.replace('_', ' ')})"
             return Text.assemble(
                 verdict,
                 safe(f" {event.tool}(", "bold"),
@@ -158,20 +177,56 @@ def _told(event: kinds.Event) -> Text:
                 safe(")", "bold"),
                 safe(f"{approved}: {event.reason}"),
             )
-        case kinds.TicketOpened():
-            who = " or ".join(event.approvers) or "a human"
-            return safe(f"{event.tool}: {who} is asked, ticket {event.ticket_id}")
-        case kinds.TicketResolved():
-            return safe(
-                f"{event.state} by {event.by}{f': {event.comment}' if event.comment else ''}"
-            )
         case kinds.CallFinished():
             failed = f" {event.error_type}" if event.error_type else ""
-            return safe(
-                f"{event.tool} {event.outcome}{failed} after {event.duration_us / 1000:.1f} ms"
-            )
+            taken = f"after {event.duration_us / 1000:.1f} ms"
+            return safe(f"{event.tool} {event.outcome}{failed} {taken}{_reviewed(event)}")
         case kinds.UsageRecorded():
             cost = "unknown" if event.cost_usd is None else f"{event.cost_usd:f} US dollars"
             return safe(f"usage of {event.model}: {event.usage.tokens} tokens, cost {cost}")
+
+
+def _told_of_ticket(
+    event: kinds.TicketOpened | kinds.TicketApproved | kinds.TicketResolved | kinds.GrantGiven,
+) -> str:
+    match event:
+        case kinds.TicketOpened():
+            who = " or ".join(event.approvers) or "a human"
+            return f"{event.tool}: {who} is asked, ticket {event.ticket_id}"
+        case kinds.TicketApproved():
+            said = f": {event.comment}" if event.comment else ""
+            return f"approved by {event.by}, {event.missing} more needed{said}"
+        case kinds.TicketResolved():
+            return f"{event.state} by {event.by}{f': {event.comment}' if event.comment else ''}"
+        case kinds.GrantGiven():
+            return f"{event.by} granted {event.calls} more of {event.tool}"
+
+
+def _told_of_session(
+    event: kinds.SessionOpened
+    | kinds.SessionPaused
+    | kinds.SessionResumed
+    | kinds.SessionHalted
+    | kinds.SessionReleased
+    | kinds.SessionClosed,
+) -> str:
+    match event:
+        case kinds.SessionOpened():
+            return f"{event.name}, agent {event.agent}"
+        case kinds.SessionPaused():
+            return "waits to be resumed"
+        case kinds.SessionResumed():
+            return "goes on"
+        case kinds.SessionHalted():
+            return f"halted by {event.by}: {event.reason}"
+        case kinds.SessionReleased():
+            return f"released by {event.by}: {event.reason}"
         case kinds.SessionClosed():
-            return safe(f"ended by {event.error_type}" if event.error_type else "ended well")
+            return f"ended by {event.error_type}" if event.error_type else "ended well"
+
+
+def _reviewed(event: kinds.CallFinished) -> str:
+    """What became of its result, where it was reviewed and not simply given."""
+    if event.withheld:
+        return f", its result withheld: {'; '.join(one.reason for one in event.reviews)}"
+    return f", its result redacted by {', '.join(event.redacted_by)}" if event.redacted_by else ""

@@ -1,10 +1,11 @@
-"""How results are shown: opening the store, JSON lines, tables, and text that cannot forge the display."""
+"""How results are shown: opening the store, JSON lines, tables; and, of `_display`, text that cannot forge them."""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import sys
-import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -15,12 +16,29 @@ import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from interlock import Governor, Verdict
+from interlock._display import arguments, safe
 from interlock.errors import Misuse
+
+__all__ = [
+    "DEFAULT",
+    "STYLES",
+    "Database",
+    "Json",
+    "arguments",
+    "cut",
+    "instant",
+    "moment",
+    "must_exist",
+    "opened",
+    "print_json",
+    "safe",
+    "show",
+    "table",
+]
 
 Database = Annotated[
     str,
@@ -46,20 +64,8 @@ STYLES = {
 }
 """The colour of each verdict."""
 
-_PLAIN = {
-    "$decimal",
-    "$int",
-    "$float",
-    "$uuid",
-    "$datetime",
-    "$date",
-    "$time",
-    "$duration",
-    "$path",
-}
 
-# Controls, invisible and direction-changing characters, surrogates, private use, line and paragraph separators.
-_UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+_NOT_ASCII = re.compile("[\x7f-\U0010ffff]")
 
 
 @contextmanager
@@ -95,7 +101,13 @@ def must_exist(url: str) -> None:
 def print_json(items: Iterable[object]) -> None:
     """Print each item as one line of JSON."""
     for item in items:
-        sys.stdout.write(msgspec.json.encode(item).decode() + "\n")
+        text = msgspec.json.encode(item).decode()
+        sys.stdout.write(_NOT_ASCII.sub(_escaped, text) + "\n")
+
+
+def _escaped(match: re.Match[str]) -> str:
+    """Return one character of a JSON string as its escape: a terminal might act on it, or a reader be deceived."""
+    return json.dumps(match[0])[1:-1]
 
 
 def table(*columns: str) -> Table:
@@ -111,44 +123,6 @@ def table(*columns: str) -> Table:
 def show(renderable: Any) -> None:
     """Print for people: in colour on a terminal, plain elsewhere."""
     Console(soft_wrap=False).print(renderable)
-
-
-def safe(value: object, style: str = "") -> Text:
-    """Return *value* as text in which nothing acts: what cannot be seen is written out as its escape."""
-    text = "" if value is None else str(value)
-    seen = "".join(
-        character
-        if unicodedata.category(character) not in _UNSEEN
-        else character.encode("unicode_escape", "surrogatepass").decode()
-        for character in text
-    )
-    return Text(seen, style=style)
-
-
-def arguments(recorded: str) -> Text:
-    """
-    Return recorded arguments as `name=value` pairs: text in quotes, what JSON has no type for in its plain form.
-
-    So "20" and 20 look different, and an exact 20.00 looks like itself.
-    """
-    pairs = (f"{name}={_value(value)}" for name, value in msgspec.json.decode(recorded).items())
-    return safe(", ".join(pairs))
-
-
-def _value(value: object) -> str:
-    match value:
-        case {"$secret": True}:
-            return "••••"
-        case dict() if len(value) == 1 and next(iter(value)) in _PLAIN:
-            return str(next(iter(value.values())))
-        case dict():
-            return "{" + ", ".join(f"{key}: {_value(item)}" for key, item in value.items()) + "}"
-        case list():
-            return "[" + ", ".join(_value(item) for item in value) + "]"
-        case str():
-            return f'"{value}"'
-        case _:
-            return msgspec.json.encode(value).decode()
 
 
 def instant(at: datetime | None) -> str:

@@ -14,7 +14,7 @@ from uuid import UUID
 import jsonschema_rs
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from interlock import _canonical
+from interlock import _canonical, _forms
 from interlock._argument import MISSING, ArgumentPath, Place
 from interlock._call import Call
 from interlock._re2 import Pattern, check_work
@@ -198,7 +198,7 @@ def _number(value: object) -> Any:
             return _exact(value)
         case float() | Decimal():
             raise NoJson("a number that is not finite")
-        case _canonical.Opaque():
+        case _forms.Opaque():
             raise NoJson("an object")
         case _:
             raise NoJson(f"a value of the type {type(value).__name__}")

@@ -2,5 +2,6 @@
 
 from interlock.policy.compile import Policy
 from interlock.policy.document import PolicyDocument
+from interlock.policy.file import PolicyFile
 
-__all__ = ["Policy", "PolicyDocument"]
+__all__ = ["Policy", "PolicyDocument", "PolicyFile"]

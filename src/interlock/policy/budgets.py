@@ -7,7 +7,6 @@ from decimal import Decimal
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Annotated, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     BeforeValidator,
@@ -18,10 +17,11 @@ from pydantic import (
     model_validator,
 )
 
-from interlock._budget import MAX_SUM, Budget, Claim, Dimension, Limits, Period, claims, nano
+from interlock._budget import MAX_SUM, Budget, Claim, Dimension, Limits, claims, nano
+from interlock._calendar import Period
 from interlock._call import money
 from interlock._verdict import Verdict
-from interlock.policy.values import Duration, Name, Strict
+from interlock.policy.values import Duration, Name, OneOrMore, Strict, Zone
 
 
 def _money(value: object) -> Decimal:
@@ -29,17 +29,6 @@ def _money(value: object) -> Decimal:
     if nano(amount) >= MAX_SUM:
         raise ValueError("not a limit: more than 4 billion dollars")
     return amount
-
-
-def _zone(value: object) -> str:
-    try:
-        return ZoneInfo(str(value)).key
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError("no time zone; write an IANA name such as Europe/Berlin or UTC") from None
-
-
-def _listed(value: object) -> object:
-    return [value] if isinstance(value, str) else value
 
 
 Money = Annotated[
@@ -60,26 +49,12 @@ class BudgetDocument(Strict):
     `on_exceed: steer`; `approvers` and `expires` go with `on_exceed: ask`.
     """
 
+    _needs_one_of = ("cost_usd", "tokens", "calls", "models")
+
     name: Name
-    per: Annotated[
-        tuple[_Per, ...],
-        BeforeValidator(_listed),
-        Field(min_length=1),
-        WithJsonSchema(
-            {
-                "anyOf": [
-                    {"enum": [str(one) for one in Dimension]},
-                    {
-                        "type": "array",
-                        "items": {"enum": [str(one) for one in Dimension]},
-                        "minItems": 1,
-                    },
-                ]
-            }
-        ),
-    ]
-    window: Literal["hour", "day", "week", "month", "total"] = "total"
-    timezone: Annotated[str, BeforeValidator(_zone)] = "UTC"
+    per: OneOrMore[_Per]
+    window: Literal["minute", "hour", "day", "week", "month", "total"] = "total"
+    timezone: Zone = "UTC"
     cost_usd: Money | None = None
     tokens: Amount | None = None
     calls: Amount | None = None
@@ -146,9 +121,9 @@ class BudgetDocument(Strict):
 class Budgets:
     """The budgets of a policy, or of a governor without one."""
 
-    def __init__(self, documents: Iterable[BudgetDocument] = ()) -> None:
+    def __init__(self, budgets: Iterable[Budget] = ()) -> None:
         """Make ready to find the budgets that count a tool."""
-        self._all = tuple(document.budget() for document in documents)
+        self._all = tuple(budgets)
         # Bounded, because names of tools may come from outside.
         self._counting = lru_cache(maxsize=4096)(self._find)
 

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from functools import partial
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, bindparam, delete, select
 
-from interlock import _canonical, events
-from interlock._budget import Account, Amounts, Claim, WindowKey, nano, need_of
-from interlock._call import Call
+from interlock import events
+from interlock._budget import Account, Amounts, Claim, Need, WindowKey, need_of
+from interlock._call import Call, Risk
 from interlock._clock import new_id
 from interlock._decide import decide
-from interlock._flow import Admission, Ending, Settlement
-from interlock._ticket import Ticket
+from interlock._flow import Admission, Settlement
+from interlock._grant import Standing
+from interlock._ticket import Ticket, TicketState
 from interlock._usage import Priced
-from interlock._verdict import Decision, Opinion, Verdict
+from interlock._verdict import Decision, Mode, Verdict
 from interlock.errors import Conflict
-from interlock.store import tickets, usage
-from interlock.store.budgets import Accounts, Held
+from interlock.store import grants, halts, tickets, usage
+from interlock.store.accounts import Accounts
+from interlock.store.budgets import Held
+from interlock.store.entries import Admit, Ask, Entry, Settle, wanted
 from interlock.store.events import Chain, ask_heads, chains, unknown, write
+from interlock.store.memories import Memories
 from interlock.store.statements import Prepared, ask_time, insertion, plain, read, tables_of, told
 from interlock.store.tables import Tables, to_microseconds
 
 _OPEN = Prepared(lambda tables: insertion(tables.intents))
+
+_OVER = frozenset({TicketState.CLAIMED, TicketState.EXPIRED, TicketState.CANCELLED})
 
 
 def _is_this(tables: Tables) -> Any:
@@ -36,63 +43,13 @@ _HELD = Prepared(lambda tables: select(tables.intents.c.reserved).where(_is_this
 _CLOSE = Prepared(lambda tables: delete(tables.intents).where(_is_this(tables)))
 
 
-class Admit(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    Decide `call` and write the decision; when it admits, this is the intent, durable before the side effect.
-
-    An ASK claims the approved ticket for this very call, or finds the open one, or opens one.
-
-    Attributes:
-        call: What is attempted.
-        opinions: What policy, evaluators and plugins think of it.
-        claims: The budgets that count it.
-        policy: The digest of the policy they were formed under.
-        trace: The span that shows the decision.
-    """
-
-    call: Call
-    opinions: tuple[Opinion, ...]
-    claims: tuple[Claim, ...] = ()
-    policy: str
-    trace: events.TraceIds | None
-
-
-class Ask(Admit, frozen=True, kw_only=True):
-    """Find the ticket that stands for `call`, using nothing up; where there is none, decide as `Admit` does."""
-
-
-class Settle(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    Write how an admitted call ended, at most once; None comes of it when no intent stands.
-
-    Attributes:
-        call: The call.
-        ending: How it ended.
-        used: What it really used, as it said itself, and what that costs; None when it did not say.
-        claims: The budgets that count it.
-        duration_us: How long the tool ran, in microseconds.
-        trace: The span that shows the decision.
-    """
-
-    call: Call
-    ending: Ending
-    used: Priced | None = None
-    claims: tuple[Claim, ...] = ()
-    duration_us: int
-    trace: events.TraceIds | None
-
-
-Entry: TypeAlias = Admit | Ask | Settle
-"""What is entered in the books for a call."""
-
-
 def post(connection: Connection, entries: Sequence[Entry]) -> list[Any]:
     """
     Enter *entries* in the books, in order, and return what came of each.
 
-    All that is needed is locked and read at once, in a fixed order (sessions, budgets); each entry is decided by pure
-    functions of that state and of what those before it changed; then all is written at once. So a batch of calls
-    costs about as many statements as one.
+    All that is needed is locked and read at once, in a fixed order (sessions, budgets, their leases); each entry is
+    decided by pure functions of that state and of what those before it changed; then all is written at once. So a
+    batch of calls costs about as many statements as one.
 
     Args:
         connection: A transaction on the store; what was locked stays locked until it ends.
@@ -121,6 +78,35 @@ def in_doubt(
     ]
 
 
+class _Judged(msgspec.Struct, frozen=True):
+    """
+    A decision, and what it was made with.
+
+    Attributes:
+        decision: What happens to the call.
+        ticket: The one that answers for it, where a human must be asked.
+        grant: The one that stands for that human, where no ticket is claimed.
+        risk: How risky the call is, all told.
+        accounts: The budgets that count it, and how they stand.
+    """
+
+    decision: Decision
+    ticket: Ticket | None
+    risk: Risk
+    accounts: list[tuple[Claim, Account]]
+    grant: Standing | None = None
+
+    @property
+    def asks(self) -> bool:
+        """Whether a human has to say yes, or has."""
+        return self.decision.verdict is Verdict.ASK and self.decision.mode is Mode.ENFORCE
+
+    def has_room(self, need: Need) -> bool:
+        """Whether *need* can be booked, and anywhere: it might not be where budgets are only observed."""
+        full = any(account.is_full for _, account in self.accounts)
+        return bool(self.accounts) and need.is_bookable and not full
+
+
 class _Page:
     """One page of the books: the state that a batch of entries needs, and what they change of it."""
 
@@ -128,12 +114,15 @@ class _Page:
         self._connection = connection
         sessions = {entry.call.session_id for entry in entries}
         settled = [entry.call for entry in entries if isinstance(entry, Settle)]
-        heads, held_rows, time = read(
+        halts.share(connection)
+        heads, held_rows, time, stopping = read(
             connection,
             ask_heads(sessions),
             (_HELD, [_key(call) for call in settled]),
             ask_time(connection),
+            halts.ask_first(),
         )
+        self._halts = halts.Standing(connection, stopping[0], (entry.call for entry in entries))
         self._chains = chains(sessions, heads)
         self._at = told(connection, time)
         self._holding: dict[str, Held | None] = {
@@ -145,12 +134,9 @@ class _Page:
         self._opened: dict[str, dict[str, object]] = {}
         self._closed: list[dict[str, object]] = []
         self._usage: list[dict[str, object]] = []
-        claims = [
-            claim for entry in entries if not isinstance(entry, Settle) for claim in entry.claims
-        ]
-        held = [window for one in self._holding.values() if one for window in one.windows]
-        if claims or held:
-            self._accounts.lock([(claim, *claim.window(self._at)) for claim in claims], held)
+        if wants := wanted(entries, self._holding, at=self._at):
+            self._accounts.lock(wants, at=self._at)
+        self._memories = Memories(connection, self._chains, entries)
 
     def enter(self, entry: Entry) -> Any:
         chain = self._chains[entry.call.session_id]
@@ -160,10 +146,9 @@ class _Page:
             case Settle():
                 return self._settle(chain, entry)
             case Ask():
-                ticket = tickets.standing(plain(self._connection), entry.call, at=self._at)
-                return ticket or self._admit(chain, entry)
+                return self._standing(chain, entry) or self._asked(chain, entry)
             case Admit():
-                return self._admit(chain, entry)
+                return self._admit(chain, entry, self._judge(chain, entry))
 
     def write(self) -> None:
         write(self._connection, self._chains.values())
@@ -172,35 +157,38 @@ class _Page:
         usage.write(self._connection, self._usage)
         self._accounts.write()
 
-    def _admit(self, chain: Chain, entry: Admit) -> Admission | Conflict:
-        call = entry.call
-        accounts = [
-            (claim, self._accounts.under(claim.budget, claim.window(self._at)[0]))
-            for claim in entry.claims
-        ]
-        decision, ticket = self._decided(chain, entry, accounts)
-        claims = decision.approved_by is not None and ticket is not None
+    def _asked(self, chain: Chain, entry: Ask) -> Admission | Conflict | None:
+        judged = self._judge(chain, entry)
+        needs_human = judged.asks and judged.grant is None
+        return self._admit(chain, entry, judged) if needs_human else None
+
+    def _admit(self, chain: Chain, entry: Admit, judged: _Judged) -> Admission | Conflict:
+        call, decision, ticket = entry.call, judged.decision, judged.ticket
         if (
-            claims
+            decision.approved_by is not None
             and ticket is not None
             and not tickets.claim(self._connection, ticket, at=self._at)
         ):
             return Conflict(f"ticket {ticket.id} was claimed elsewhere")
-        asks = decision.verdict is Verdict.ASK
-        is_new = asks and ticket is None
+        if judged.grant is not None:
+            grants.use(plain(self._connection), judged.grant, call)
+        is_new = judged.asks and ticket is None and judged.grant is None
         if is_new:
-            ticket = tickets.open_ticket(self._connection, call, decision, at=self._at)
-        shown = ticket if asks else None
-        reserved = need_of(call).amounts if decision.admits and accounts else None
-        windows = tuple(account.key for _, account in accounts) if reserved else ()
+            ticket = tickets.open_ticket(
+                self._connection, call, decision, policy=entry.policy, at=self._at
+            )
+        shown = ticket if judged.asks else None
+        need = need_of(call)
+        reserved = need.amounts if decision.admits and judged.has_room(need) else None
+        windows = tuple(account.key for _, account in judged.accounts) if reserved else ()
         decided = events.CallDecided(
             call_id=call.id,
             tool=call.tool.name,
             tool_kind=call.tool.kind,
-            risk=call.tool.risk,
+            risk=judged.risk,
             arguments=call.recorded,
             digest=call.digest,
-            resource=call.resource,
+            resource=call.resource if call.recorded_resource is None else call.recorded_resource,
             cost_usd=call.cost,
             verdict=decision.verdict,
             admitted=decision.admits,
@@ -209,11 +197,15 @@ class _Page:
             policy=entry.policy,
             ticket_id=shown.id if shown else None,
             approved_by=decision.approved_by,
+            grant_id=judged.grant.id if judged.grant else None,
             model=call.model,
             windows=windows,
             reserved=reserved,
+            mode=decision.mode,
+            points=entry.counsel.points,
         )
         recorded = chain.append(decided, at=self._at, trace=entry.trace)
+        self._memories.remember(chain, decided)
         opened: events.Recorded | None = None
         if is_new and shown is not None:
             opened = chain.append(_ticket_opened(shown), at=self._at, trace=entry.trace)
@@ -224,34 +216,70 @@ class _Page:
             recorded=recorded,
             ticket=shown,
             opened=opened,
-            budgets=tuple(account for _, account in accounts),
+            budgets=self._stood(judged),
+            halts=() if decision.admits else self._halts.covering(call),
         )
 
-    def _decided(
-        self, chain: Chain, entry: Admit, accounts: list[Any]
-    ) -> tuple[Decision, Ticket | None]:
-        decision = decide(
-            entry.call,
-            entry.opinions,
+    def _stood(self, judged: _Judged) -> tuple[Account, ...]:
+        """Return how budgets stood, in full where a refusal shows them."""
+        accounts = tuple(account for _, account in judged.accounts)
+        return accounts if judged.decision.admits else self._accounts.shown(accounts)
+
+    def _judge(self, chain: Chain, entry: Admit) -> _Judged:
+        """Decide *entry*, and find the ticket that answers for it where a human must be asked."""
+        call = entry.call
+        accounts = [
+            (claim, self._accounts.under(claim.budget, claim.window(self._at)[0]))
+            for claim in entry.claims
+        ]
+        said = entry.counsel.recalled(call, self._memories.of(chain), self._at)
+        decided = partial(
+            decide,
+            call,
+            said.opinions,
             status=chain.status,
             accounts=accounts,
-            ticket=None,
             now=self._at,
+            mode=entry.counsel.mode,
+            patience=said.patience,
+            halts=self._halts.covering(call),
         )
-        if decision.verdict is not Verdict.ASK:
-            return decision, None
-        ticket = tickets.standing(plain(self._connection), entry.call, at=self._at)
-        if ticket is None:
-            return decision, None
-        answered = decide(
+        judged = _Judged(decided(ticket=None), None, said.risk, accounts)
+        if not judged.asks:
+            return judged
+        ticket = self._standing(chain, entry)
+        if ticket is not None:
+            judged = _Judged(decided(ticket=ticket), ticket, said.risk, accounts)
+        if judged.decision.admits or not judged.asks:
+            return judged
+        return self._granted(entry, judged) or judged
+
+    def _granted(self, entry: Admit, judged: _Judged) -> _Judged | None:
+        """Return *judged* with the yes of the grant that covers the call; None where there is none."""
+        grant = grants.covering(
+            plain(self._connection),
             entry.call,
-            entry.opinions,
-            status=chain.status,
-            accounts=accounts,
-            ticket=ticket,
-            now=self._at,
+            judged.decision,
+            policy=entry.policy,
+            at=self._at,
         )
-        return answered, ticket
+        if grant is None:
+            return None
+        decision = msgspec.structs.replace(judged.decision, approved_by=grant.by)
+        return _Judged(decision, None, judged.risk, judged.accounts, grant)
+
+    def _standing(self, chain: Chain, entry: Admit) -> Ticket | None:
+        """Return the ticket that answers for a call now; one that expired without a no answers for nothing any more."""
+        connection = plain(self._connection)
+        ticket = tickets.newest(connection, entry.call, policy=entry.policy)
+        if ticket is None or ticket.state in _OVER:
+            return None
+        if ticket.state is TicketState.DENIED or self._at < ticket.expires_at:
+            return ticket
+        expired = tickets.end(connection, ticket, TicketState.EXPIRED)
+        if expired is not None:
+            chain.append(expired, at=self._at)
+        return None
 
     def _open(self, entry: Admit, windows: tuple[WindowKey, ...], reserved: Amounts | None) -> None:
         call, held = entry.call, None
@@ -276,7 +304,7 @@ class _Page:
             self._closed.append(_key(call))
         charged: Amounts | None = None
         if held is not None:
-            charged = _charge(held.amounts, ending, used)
+            charged = entry.charge(held.amounts)
             self._accounts.charge(held.windows, held.amounts, charged)
         cost = call.cost if ending.outcome is events.Outcome.RETURNED else None
         usage_id: str | None = None
@@ -290,15 +318,25 @@ class _Page:
             duration_us=entry.duration_us,
             cost_usd=cost,
             error_type=None if ending.error is None else type(ending.error).__qualname__,
-            result_digest=_result_digest(ending),
+            result_digest=entry.result_digest,
             charged=charged,
             usage=None if used is None else used.of.usage,
             usage_id=usage_id,
             provider=None if used is None else used.of.provider,
             priced_by=None if used is None else used.by,
         )
+        if entry.reviewed is not None:
+            finished = msgspec.structs.replace(
+                finished,
+                reviews=entry.reviewed.opinions,
+                withheld=entry.reviewed.withheld,
+                redacted_by=entry.reviewed.redacted_by,
+            )
+        halt = next(iter(self._halts.covering(call)), None)
+        if halt is not None:
+            finished = msgspec.structs.replace(finished, halt_id=halt.id)
         recorded = chain.append(finished, at=self._at, trace=entry.trace)
-        return Settlement(recorded=recorded, overspent=self._overspent(entry, held))
+        return Settlement(recorded=recorded, overspent=self._overspent(entry, held), halt=halt)
 
     def _use(self, call: Call, used: Priced, charged: Amounts | None, held: Held | None) -> str:
         usage_id = new_id()
@@ -331,23 +369,6 @@ def _key(call: Call) -> dict[str, object]:
     return {"session": call.session_id, "call": call.id}
 
 
-def _charge(reserved: Amounts, ending: Ending, used: Priced | None) -> Amounts:
-    """
-    Return what a call is charged that reserved so much.
-
-    What it says that it has used. Where it does not say: nothing but the attempt if it raised, which is how a tool
-    says that it failed; else what was reserved, since a call that was cancelled or abandoned may have had its effect,
-    and the books must not hold less than the truth.
-    """
-    silent = Amounts() if ending.outcome is events.Outcome.RAISED else reserved
-    cost, tokens = silent.cost, silent.tokens
-    if used is not None and used.cost_usd is not None:
-        cost = nano(used.cost_usd)
-    if used is not None and used.of.usage.tokens is not None:
-        tokens = used.of.usage.tokens
-    return Amounts(cost, tokens, reserved.calls)
-
-
 def _ticket_opened(ticket: Ticket) -> events.TicketOpened:
     return events.TicketOpened(
         ticket_id=ticket.id,
@@ -355,14 +376,6 @@ def _ticket_opened(ticket: Ticket) -> events.TicketOpened:
         tool=ticket.tool,
         digest=ticket.digest,
         approvers=ticket.approvers,
+        quorum=ticket.quorum,
         expires_at=ticket.expires_at,
     )
-
-
-def _result_digest(ending: Ending) -> str | None:
-    if ending.outcome is not events.Outcome.RETURNED:
-        return None
-    try:
-        return _canonical.digest(_canonical.canonical(ending.result))
-    except Exception:  # noqa: BLE001 - a result that has no canonical form has no digest, and is none of our business
-        return None

@@ -16,7 +16,7 @@ from sqlalchemy.exc import ArgumentError
 
 from interlock._clock import Clock, SystemClock
 from interlock.errors import Misuse, StoreUnavailable
-from interlock.store import calls, schema
+from interlock.store import calls, entries, schema
 from interlock.store.jobs import Job
 from interlock.store.postgres import Postgres
 from interlock.store.readers import Readers
@@ -24,6 +24,8 @@ from interlock.store.sqlite import Sqlite
 from interlock.store.statements import OPTION, Binding, binding
 from interlock.store.tables import Tables
 from interlock.store.turnstile import let_go, turnstile
+from interlock.store.watch import Watch
+from interlock.store.worker import Worker
 from interlock.store.writer import Writer
 
 _P = ParamSpec("_P")
@@ -79,12 +81,16 @@ class Store:
         )
         if clock is None and isinstance(self.database, Sqlite):
             clock = SystemClock()
-        self._binding = Binding(self.tables, clock=clock)
+        # Only where rows are locked one by one can there be something to lease.
+        worker = Worker() if isinstance(self.database, Postgres) else None
+        self._binding = Binding(self.tables, clock=clock, worker=worker)
         self._turnstile = self._new_turnstile()
         self._readers = Readers()
         self._lost: str | None = None
         self._paused = self._is_quiet = False
         self._writer = self._new_writer()
+        self._clock = clock or SystemClock()
+        self.watch = self._new_watch()
         with _forking:
             _open.add(self)
         if ensure:
@@ -103,7 +109,9 @@ class Store:
         Raises:
             StoreUnavailable: nothing was written.
         """
-        return self._writer.run(Job(partial(_call, operation, args, kwargs)))
+        result = self._writer.run(Job(partial(_call, operation, args, kwargs)))
+        self.watch.nudge()
+        return result
 
     async def awrite(
         self,
@@ -113,9 +121,11 @@ class Store:
         **kwargs: _P.kwargs,
     ) -> tuple[_T, BaseException | None]:
         """Do as `write` does, awaiting; see `Writer.arun` for what is returned beside the result."""
-        return await self._writer.arun(Job(partial(_call, operation, args, kwargs)))
+        result = await self._writer.arun(Job(partial(_call, operation, args, kwargs)))
+        self.watch.nudge()
+        return result
 
-    def post(self, entry: calls.Entry) -> Any:
+    def post(self, entry: entries.Entry) -> Any:
         """
         Enter *entry* in the books, together with those of whoever else waits, and return what came of it.
 
@@ -124,7 +134,7 @@ class Store:
         """
         return self._writer.run(Job(None, entry))
 
-    async def apost(self, entry: calls.Entry) -> tuple[Any, BaseException | None]:
+    async def apost(self, entry: entries.Entry) -> tuple[Any, BaseException | None]:
         """Do as `post` does, awaiting; see `Writer.arun` for what is returned beside the result."""
         return await self._writer.arun(Job(None, entry))
 
@@ -174,9 +184,15 @@ class Store:
 
     def close(self) -> None:
         """Commit what waits and let go of the database. Calling it again does nothing."""
+        self.watch.close()
         self._writer.close()
         self.database.writing.dispose()
         self.database.reading.dispose()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing can be written any more."""
+        return self._writer.is_closed
 
     def unavailable(self, error: BaseException) -> StoreUnavailable:
         """Return the error that callers see instead of *error*."""
@@ -204,6 +220,10 @@ class Store:
             translate=self.unavailable,
             closed=self._lost or "the store is closed",
         )
+
+    def _new_watch(self) -> Watch:
+        listen = self.database.listen if isinstance(self.database, Postgres) else None
+        return Watch(self.read, clock=self._clock, listen=listen)
 
     def _new_turnstile(self) -> AbstractContextManager[object]:
         if isinstance(self.database, Sqlite) and not self.database.in_memory:
@@ -243,7 +263,11 @@ class Store:
         let_go(self._turnstile)
         self._turnstile = self._new_turnstile()
         self._readers = Readers()
+        if self._binding.worker is not None:
+            self._binding.worker = Worker()  # what the parent has leased is the parent's
         self._writer = self._new_writer()
+        _inherited.append(self.watch)  # its connection is the parent's
+        self.watch = self._new_watch()
         if was_closed or self._lost is not None:
             self._writer.close()
 

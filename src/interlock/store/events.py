@@ -18,9 +18,11 @@ from interlock.store.tables import to_microseconds
 PAGE = 1_000
 """Events read at once: a few hundred kilobytes, so that the longest history fits in little memory."""
 
+_DECIDED = str(events.CallDecided.__struct_config__.tag)
+
 _HEAD = Prepared(
     lambda tables: (
-        select(tables.sessions.c.status, tables.sessions.c.head, tables.sessions.c.head_hash)
+        select(*(tables.sessions.c[name] for name in ("status", "head", "head_hash", "memory")))
         .where(tables.sessions.c.id == value(tables.sessions.c.id))
         .with_for_update()
     )
@@ -33,6 +35,7 @@ _ADVANCE = Prepared(
         .values(
             head=value(tables.sessions.c.head, "seq"),
             head_hash=value(tables.sessions.c.head_hash, "hash"),
+            memory=value(tables.sessions.c.memory, "remembered"),
         )
     )
 )
@@ -46,15 +49,24 @@ class Chain:
         session_id: The session.
         status: Whether it admits calls.
         seq, hash: The last event's number and hash; those of what is appended, once something is.
+        memory: What the session remembers for its policy, as it is stored; None: nothing.
     """
 
-    __slots__ = ("_rows", "hash", "seq", "session_id", "status")
+    __slots__ = ("_rows", "hash", "memory", "seq", "session_id", "status")
 
-    def __init__(self, session_id: str, status: SessionStatus, seq: int, hash: str) -> None:  # noqa: A002
+    def __init__(
+        self,
+        session_id: str,
+        status: SessionStatus,
+        seq: int,
+        hash: str,  # noqa: A002
+        memory: str | None = None,
+    ) -> None:
         self.session_id = session_id
         self.status = status
         self.seq = seq
         self.hash = hash
+        self.memory = memory
         self._rows: list[dict[str, object]] = []
 
     def append(
@@ -100,6 +112,24 @@ def lock(connection: Connection, session_id: str) -> Chain:
     return chain
 
 
+def head(connection: Connection, session_id: str) -> Chain:
+    """
+    Return the end of a session's chain as it stands, without locking it.
+
+    Raises:
+        Conflict: there is no such session.
+    """
+    table = tables_of(connection).sessions
+    row = connection.execute(
+        select(table.c.status, table.c.head, table.c.head_hash, table.c.memory).where(
+            table.c.id == session_id
+        )
+    ).one_or_none()
+    if row is None:
+        raise unknown(session_id)
+    return Chain(session_id, SessionStatus(row.status), row.head, row.head_hash, row.memory)
+
+
 def ask_heads(session_ids: Iterable[str]) -> tuple[Prepared, list[dict[str, object]]]:
     """Return the request that locks sessions, in a fixed order, and of which `chains` needs the rows."""
     return _HEAD, [{"id": session_id} for session_id in sorted(session_ids)]
@@ -108,9 +138,7 @@ def ask_heads(session_ids: Iterable[str]) -> tuple[Prepared, list[dict[str, obje
 def chains(session_ids: Iterable[str], rows: list[list[Any]]) -> dict[str, Chain | None]:
     """Return the end of each session's chain, None where there is no such session, given what came of `ask_heads`."""
     return {
-        session_id: Chain(session_id, SessionStatus(found[0][0]), found[0][1], found[0][2])
-        if found
-        else None
+        session_id: Chain(session_id, SessionStatus(found[0][0]), *found[0][1:]) if found else None
         for session_id, found in zip(sorted(session_ids), rows, strict=True)
     }
 
@@ -122,7 +150,14 @@ def write(connection: Connection, changed: Iterable[Chain | None]) -> None:
     for chain in changed:
         if chain is not None and (new := chain.taken()):
             rows += new
-            heads.append({"session": chain.session_id, "seq": chain.seq, "hash": chain.hash})
+            heads.append(
+                {
+                    "session": chain.session_id,
+                    "seq": chain.seq,
+                    "hash": chain.hash,
+                    "remembered": chain.memory,
+                }
+            )
     _INSERT.run(connection, rows)
     _ADVANCE.run(connection, heads)
 
@@ -160,6 +195,25 @@ def whole_history(connection: Connection, session_id: str) -> Iterator[events.Re
     after = 0
     while page := history(connection, session_id, after=after):
         yield from page
+        after = page[-1].seq
+
+
+def decisions(connection: Connection, chain: Chain) -> Iterator[events.CallDecided]:
+    """Yield what was decided in the session of *chain*, in order, reading a page at a time."""
+    table, after = tables_of(connection).events, 0
+    if chain.seq <= 1:  # nothing happened but its opening
+        return
+    query = (
+        select(table.c.seq, table.c.body)
+        .where(table.c.session_id == chain.session_id, table.c.kind == _DECIDED)
+        .order_by(table.c.seq)
+        .limit(PAGE)
+    )
+    while page := connection.execute(query.where(table.c.seq > after)).all():
+        for row in page:
+            decided = events.decode(row.body)
+            if isinstance(decided, events.CallDecided):
+                yield decided
         after = page[-1].seq
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
@@ -16,6 +16,41 @@ from sqlalchemy import Connection
 _T = TypeVar("_T")
 
 
+class Bell:
+    """
+    What a thread waits at until its job is done; `concurrent.futures.Future` takes several times as long.
+
+    Whoever calls `claim` first has the job: the writer, who will do it, or the caller, who then does not want it done.
+    """
+
+    __slots__ = ("_claimed", "_lock", "is_rung")
+
+    def __init__(self) -> None:
+        self._claimed = threading.Lock()
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self.is_rung = False
+
+    @property
+    def is_claimed(self) -> bool:
+        """Whether anybody has the job."""
+        return self._claimed.locked()
+
+    def claim(self) -> bool:
+        """Return whether nobody has done so before."""
+        return self._claimed.acquire(blocking=False)
+
+    def ring(self) -> None:
+        """Let the thread go on; called once."""
+        self.is_rung = True
+        self._lock.release()
+
+    def wait(self) -> None:
+        """Return when it was rung; to be called again if that was interrupted."""
+        while not self.is_rung:
+            self._lock.acquire()
+
+
 class Job(Generic[_T]):
     """
     Something to be done: `run`, a function of the connection, or `entry`, which is done together with others.
@@ -23,7 +58,7 @@ class Job(Generic[_T]):
     Whoever does it leaves `result` or `error`, and wakes the caller once that is durable.
     """
 
-    __slots__ = ("_done", "_signal", "entry", "error", "future", "loop", "result", "run")
+    __slots__ = ("_done", "_signal", "bell", "entry", "error", "loop", "result", "run")
 
     def __init__(self, run: Callable[[Connection], _T] | None, entry: object = None) -> None:
         """Leave it undone, with nobody waiting."""
@@ -32,7 +67,7 @@ class Job(Generic[_T]):
         self.result: Any = None
         self.error: BaseException | None = None
         self._done = False
-        self.future: Future[None] | None = None
+        self.bell: Bell | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self._signal: asyncio.Future[None] | None = None
 
@@ -45,7 +80,7 @@ class Job(Generic[_T]):
 
     def expect(self) -> None:
         """Make ready to be waited for by this thread; to be called before the job is handed over."""
-        self.future = Future()
+        self.bell = Bell()
 
     def aexpect(self) -> None:
         """Make ready to be awaited by this task; to be called before the job is handed over."""
@@ -53,11 +88,11 @@ class Job(Generic[_T]):
             self.loop = asyncio.get_running_loop()
             self._signal = self.loop.create_future()
         else:
-            self.future = Future()
+            self.bell = Bell()
 
     def is_wanted(self) -> bool:
         """Whether the caller still waits; one that was interrupted before its turn came has gone."""
-        return self.future is None or self.future.set_running_or_notify_cancel()
+        return self.bell is None or self.bell.claim()
 
     def wait(self) -> None:
         """
@@ -66,24 +101,24 @@ class Job(Generic[_T]):
         Raises:
             BaseException: an interruption, when it is certain that the job is done or will never be.
         """
-        future = self.future
-        if future is None:
+        bell = self.bell
+        if bell is None:
             return
         try:
-            future.result()
+            bell.wait()
         except BaseException:
-            if not future.done() and not future.cancel():
+            if not bell.claim():
                 # Interrupted while the writer has the job: what it comes to is known in a moment.
-                future.exception()
+                bell.wait()
             raise
 
     async def awaited(self) -> BaseException | None:
         """Return when the job is done, however often the task is cancelled; return the cancellation, if there was."""
         loop, signal = self.loop, self._signal
         if loop is None or signal is None:
-            if self.future is not None:
+            if self.bell is not None:
                 with anyio.CancelScope(shield=True):
-                    await anyio.to_thread.run_sync(self.future.exception)
+                    await anyio.to_thread.run_sync(self.bell.wait)
             return None
         held: BaseException | None = None
         try:
@@ -112,8 +147,8 @@ class Job(Generic[_T]):
         for job in jobs:
             if job.loop is not None:
                 by_loop.setdefault(job.loop, []).append(job)
-            elif job.future is not None:
-                job.future.set_result(None)
+            elif job.bell is not None:
+                job.bell.ring()
         for loop, theirs in by_loop.items():
             with suppress(RuntimeError):  # the loop is closed, so nobody waits there any more
                 loop.call_soon_threadsafe(Job._deliver_all, theirs)

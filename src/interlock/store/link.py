@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Protocol, TypeAlias
 
 from sqlalchemy import Connection
@@ -10,7 +11,38 @@ from sqlalchemy import Connection
 Parameters: TypeAlias = Sequence[Mapping[str, object]]
 """One mapping of values by name for each execution of a statement."""
 
-Request: TypeAlias = tuple[str, Parameters]
+
+class Statement:
+    """
+    A statement, compiled for a driver.
+
+    Attributes:
+        text: What the driver is given.
+        values: Makes what the driver wants out of values by name: they, or a tuple in the order of the text.
+    """
+
+    __slots__ = ("text", "values")
+
+    def __init__(
+        self, text: str, names: Sequence[str] | None, *, fixed: Mapping[str, object]
+    ) -> None:
+        """Take *text*, with parameters *names* in this order or, if None, by name; *fixed* are in every execution."""
+        self.text = text
+        placed: Callable[[Mapping[str, object]], Any]
+        if names is None:
+            placed = _as_they_are
+        elif len(names) > 1:
+            placed = itemgetter(*names)
+        else:
+            placed = lambda one: tuple(one[name] for name in names)  # noqa: E731
+        self.values = placed if not fixed else lambda one: placed({**fixed, **one})
+
+
+def _as_they_are(values: Mapping[str, object]) -> Mapping[str, object]:
+    return values
+
+
+Request: TypeAlias = tuple[Statement, Parameters]
 """A statement, and what it is executed with."""
 
 
@@ -32,7 +64,7 @@ class Link(Protocol):
         """Execute each statement with each of its parameters, in order; return the rows of each, request by request."""
         ...
 
-    def run(self, statement: str, parameters: Parameters) -> None:
+    def run(self, statement: Statement, parameters: Parameters) -> None:
         """Execute *statement* with each of *parameters* in order. A failure may show only at the end."""
         ...
 

@@ -11,8 +11,9 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from interlock.errors import Misuse
-from interlock.store.link import Parameters, Request
+from interlock.store.link import Parameters, Request, Statement
 from interlock.store.statements import OPTION, Binding
+from interlock.store.worker import Recalled
 
 # Two transactions that wait for each other, or could not have run one after the other: running one again is the remedy.
 # Source: PostgreSQL documentation, appendix A, "PostgreSQL Error Codes", class 40.
@@ -66,6 +67,14 @@ class Postgres:
         """Open a connection to write with."""
         return PostgresLink(self.writing, bound)
 
+    def listen(self, channel: str) -> Any:
+        """Return a connection of psycopg, not of the pool, that hears what is told on *channel*."""
+        connection = self.writing.raw_connection()
+        connection.detach()
+        driver: Any = connection.dbapi_connection
+        driver.execute(f'LISTEN "{channel}"')
+        return driver
+
     def begin_reading(self, connection: Connection) -> None:
         """Begin a snapshot in a connection of `reading`."""
         connection.exec_driver_sql("SET TRANSACTION READ ONLY")
@@ -75,7 +84,9 @@ class Postgres:
         return isinstance(error, (SQLAlchemyError, self.dialect.loaded_dbapi.Error))
 
     def may_retry(self, error: BaseException) -> bool:
-        """Whether the server has undone the transaction in favour of another."""
+        """Whether the server has undone the transaction in favour of another, or a lease was recalled that it used."""
+        if isinstance(error, Recalled):
+            return True
         cause = error.orig if isinstance(error, DBAPIError) else error
         return getattr(cause, "sqlstate", None) in _AGAIN
 
@@ -134,14 +145,17 @@ class PostgresLink:
     def read(self, requests: Sequence[Request]) -> list[list[list[Any]]]:
         """Execute each statement with each of its parameters, in order; return the rows of each, request by request."""
         sent = [
-            [self._driver.cursor().execute(statement, one) for one in parameters]
+            [
+                self._driver.cursor().execute(statement.text, statement.values(one))
+                for one in parameters
+            ]
             for statement, parameters in requests
         ]
         return [[cursor.fetchall() for cursor in cursors] for cursors in sent]
 
-    def run(self, statement: str, parameters: Parameters) -> None:
+    def run(self, statement: Statement, parameters: Parameters) -> None:
         """Send *statement* with each of *parameters* in order; what fails shows at the next `rows` or `commit`."""
-        self._cursor.executemany(statement, parameters)
+        self._cursor.executemany(statement.text, map(statement.values, parameters))
 
     def plain(self) -> Connection:
         """Return the connection, out of pipeline mode, which SQLAlchemy does not know."""

@@ -12,9 +12,11 @@ from interlock import events
 from interlock._call import Identity
 from interlock._clock import new_id
 from interlock._state import SessionStatus
+from interlock._verdict import Mode
 from interlock.errors import Conflict
+from interlock.store import tickets
 from interlock.store.events import Chain, append, lock, unknown
-from interlock.store.statements import now, tables_of
+from interlock.store.statements import now, plain, tables_of
 
 
 class SessionRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +45,12 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def open_session(
-    connection: Connection, name: str, identity: Identity, *, policy: str | None
+    connection: Connection,
+    name: str,
+    identity: Identity,
+    *,
+    policy: str | None,
+    mode: Mode = Mode.ENFORCE,
 ) -> events.Recorded:
     """Open a session and return its first event; *policy* is the digest of a stored policy, or None."""
     table = tables_of(connection).sessions
@@ -60,16 +67,20 @@ def open_session(
             opened_at=at,
         )
     )
-    opened = events.SessionOpened(name=name, **msgspec.structs.asdict(identity), policy=policy)
+    opened = events.SessionOpened(
+        name=name, **msgspec.structs.asdict(identity), policy=policy, mode=mode
+    )
     chain = Chain(session_id, SessionStatus.OPEN, 0, events.GENESIS)
     return append(connection, chain, [opened], at=at)[0]
 
 
 def close_session(
     connection: Connection, session_id: str, *, error_type: str | None = None
-) -> events.Recorded:
+) -> list[events.Recorded]:
     """
     Close a session: completed, or aborted when *error_type* names what ended it. No call is admitted afterwards.
+
+    What waits for a human in it is cancelled. Returned are the events, the closing last.
 
     Raises:
         Conflict: there is no such session, or it is closed.
@@ -79,13 +90,63 @@ def close_session(
     at = now(connection)
     closed = connection.execute(
         update(table)
-        .where(table.c.id == session_id, table.c.status == SessionStatus.OPEN.value)
+        .where(
+            table.c.id == session_id,
+            table.c.status.in_([SessionStatus.OPEN.value, SessionStatus.PAUSED.value]),
+        )
         .values(status=status.value, closed_at=at)
     )
     if closed.rowcount != 1:
         raise Conflict(f"session {session_id} is not open, so it cannot be closed")
-    closed_event = events.SessionClosed(error_type=error_type)
-    return append(connection, lock(connection, session_id), [closed_event], at=at)[0]
+    chain = lock(connection, session_id)
+    ended: list[events.Event] = [
+        *tickets.cancel(connection, session_id, at=at),
+        events.SessionClosed(error_type=error_type),
+    ]
+    return append(connection, chain, ended, at=at)
+
+
+def pause_session(connection: Connection, session_id: str) -> events.Recorded:
+    """
+    Pause a session: no call is admitted until it is resumed, and what waits for a human goes on waiting.
+
+    Raises:
+        Conflict: there is no such session, or it is not open.
+    """
+    return _moved(
+        connection, session_id, SessionStatus.PAUSED, {SessionStatus.OPEN}, events.SessionPaused()
+    )
+
+
+def resume_session(connection: Connection, session_id: str) -> events.Recorded:
+    """
+    Let a session go on that is paused, or that a dead process has left open.
+
+    Raises:
+        Conflict: there is no such session, or it has ended.
+    """
+    return _moved(
+        connection,
+        session_id,
+        SessionStatus.OPEN,
+        {SessionStatus.OPEN, SessionStatus.PAUSED},
+        events.SessionResumed(),
+    )
+
+
+def _moved(
+    connection: Connection,
+    session_id: str,
+    to: SessionStatus,
+    from_: set[SessionStatus],
+    event: events.Event,
+) -> events.Recorded:
+    chain = lock(connection, session_id)
+    if chain.status not in from_:
+        raise Conflict(f"session {session_id} is {chain.status}, so it cannot become {to}")
+    table = tables_of(connection).sessions
+    plain(connection).execute(update(table).where(table.c.id == session_id).values(status=to.value))
+    return append(connection, chain, [event], at=now(connection))[0]
 
 
 def get(connection: Connection, session_id: str) -> SessionRow:

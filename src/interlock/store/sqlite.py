@@ -12,7 +12,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import QueuePool, StaticPool
 
-from interlock.store.link import Parameters, Request
+from interlock.store.link import Parameters, Request, Statement
 from interlock.store.statements import OPTION, Binding
 
 BUSY_TIMEOUT_MS = 30_000
@@ -73,7 +73,6 @@ class Sqlite:
             self.url,
             poolclass=StaticPool if single else QueuePool,
             connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000},
-            paramstyle="named",
         )
 
         @event.listens_for(engine, "connect")
@@ -104,13 +103,16 @@ class SqliteLink:
         """Execute each statement with each of its parameters, in order; return the rows of each, request by request."""
         execute = self._driver.execute
         return [
-            [execute(statement, one).fetchall() for one in parameters]
+            [execute(statement.text, statement.values(one)).fetchall() for one in parameters]
             for statement, parameters in requests
         ]
 
-    def run(self, statement: str, parameters: Parameters) -> None:
+    def run(self, statement: Statement, parameters: Parameters) -> None:
         """Execute *statement* with each of *parameters* in order."""
-        self._driver.executemany(statement, parameters)
+        if len(parameters) == 1:  # the usual thing, and `executemany` takes longer
+            self._driver.execute(statement.text, statement.values(parameters[0]))
+        else:
+            self._driver.executemany(statement.text, map(statement.values, parameters))
 
     def plain(self) -> Connection:
         """Return the connection: SQLAlchemy works in the transaction that the driver has begun."""

@@ -28,8 +28,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.base import Executable
 
 from interlock._clock import Clock, SystemClock
-from interlock.store.link import Link
+from interlock.store.link import Link, Statement
 from interlock.store.tables import DEFAULT, Tables, UtcMicroseconds, from_microseconds
+from interlock.store.worker import Worker
 
 OPTION = "interlock"
 """The execution option in which a connection carries its `Binding`."""
@@ -44,7 +45,8 @@ class Binding:
         *,
         clock: Clock | None = None,
         link: Link | None = None,
-        compiled: dict[Prepared, str] | None = None,
+        worker: Worker | None = None,
+        compiled: dict[Prepared, Statement] | None = None,
     ) -> None:
         """
         Bind a connection.
@@ -53,22 +55,33 @@ class Binding:
             tables: Where its store keeps things.
             clock: Where operations read the time; None means the database's own clock.
             link: What executes prepared statements; None means SQLAlchemy does.
+            worker: Who writes over that link, where budgets can be leased to it.
             compiled: Statements compiled already for the same tables and dialect.
         """
         self.tables = tables
         self.clock = clock
         self.link = link
-        self._compiled: dict[Prepared, str] = {} if compiled is None else compiled
+        self.worker = worker
+        self._compiled: dict[Prepared, Statement] = {} if compiled is None else compiled
 
     def over(self, link: Link) -> Binding:
         """Return the same binding for the connection of *link*."""
-        return Binding(self.tables, clock=self.clock, link=link, compiled=self._compiled)
+        return Binding(
+            self.tables,
+            clock=self.clock,
+            link=link,
+            worker=self.worker,
+            compiled=self._compiled,
+        )
 
-    def text(self, prepared: Prepared, dialect: Dialect) -> str:
-        """Return the text of *prepared* for this binding's tables, its parameters by name."""
+    def statement(self, prepared: Prepared, dialect: Dialect) -> Statement:
+        """Return *prepared*, compiled for this binding's tables."""
         found = self._compiled.get(prepared)
         if found is None:
-            found = str(prepared.build(self.tables).compile(dialect=dialect))
+            compiled = prepared.build(self.tables).compile(dialect=dialect)
+            # Such as the number of a LIMIT, which SQLAlchemy makes a parameter of its own.
+            fixed = {name: given for name, given in compiled.params.items() if given is not None}
+            found = Statement(str(compiled), compiled.positiontup, fixed=fixed)
             self._compiled[prepared] = found
         return found
 
@@ -144,7 +157,7 @@ class Prepared:
             return
         bound = binding(connection)
         if bound.link is not None:
-            bound.link.run(bound.text(self, connection.dialect), parameters)
+            bound.link.run(bound.statement(self, connection.dialect), parameters)
         else:
             connection.execute(self.build(bound.tables), [dict(one) for one in parameters])
 
@@ -157,7 +170,7 @@ def read(
     if bound.link is not None:
         dialect = connection.dialect
         return bound.link.read(
-            [(bound.text(prepared, dialect), parameters) for prepared, parameters in requests]
+            [(bound.statement(prepared, dialect), parameters) for prepared, parameters in requests]
         )
     return [
         [

@@ -114,6 +114,7 @@ class Tables:
             Column("policy", _HASH, self._key("policies.digest")),
             Column("head", BigInteger, nullable=False, comment="seq of the last event"),
             Column("head_hash", _HASH, nullable=False),
+            Column("memory", Text, comment="JSON: what the policy wants remembered of the calls"),
             Column("opened_at", UtcMicroseconds, nullable=False),
             Column("closed_at", UtcMicroseconds),
         )
@@ -158,9 +159,16 @@ class Tables:
             Column("call_id", _ID, nullable=False),
             Column("tool", Text, nullable=False),
             Column("digest", _HASH, nullable=False),
+            Column("policy", _HASH, nullable=False),
             Column("arguments", Text, nullable=False, comment="canonical JSON, secrets masked"),
+            Column("resource", Text),
             Column("reason", Text, nullable=False),
+            Column(
+                "asked", Text, nullable=False, comment="JSON list: who wants a human to be asked"
+            ),
             Column("approvers", Text, nullable=False, comment="JSON list"),
+            Column("quorum", SmallInteger, nullable=False),
+            Column("approvals", Text, nullable=False, comment="JSON list: who said yes, and when"),
             Column("requested_by", Text, nullable=False, comment="JSON list"),
             Column("state", String(16), nullable=False),
             Column("opened_at", UtcMicroseconds, nullable=False),
@@ -171,6 +179,25 @@ class Tables:
             Index(f"ix_{prefix}tickets_session_digest", "session_id", "digest", "id"),
             Index(f"ix_{prefix}tickets_state", "state", "id"),
         )
+        self.grants: Table = self._table(
+            "grants",
+            Column("id", _ID, self._key("tickets.id"), primary_key=True),
+            Column("session_id", _ID, self._key("sessions.id"), nullable=False),
+            Column("tool", Text, nullable=False),
+            Column("policy", _HASH, nullable=False),
+            Column("asked", Text, nullable=False, comment="JSON list"),
+            Column("resources", Text, nullable=False, comment="JSON list, or null"),
+            Column("calls", BigInteger, nullable=False),
+            Column("calls_used", BigInteger, nullable=False),
+            Column("cost", BigInteger, nullable=False, comment="nano-dollars"),
+            Column("cost_used", BigInteger, nullable=False, comment="nano-dollars"),
+            Column("expires_at", UtcMicroseconds, nullable=False),
+            Column("by", Text, nullable=False),
+            CheckConstraint("calls_used <= calls", name=f"{prefix}grant_calls"),
+            CheckConstraint("cost_used <= cost", name=f"{prefix}grant_cost"),
+            Index(f"ix_{prefix}grants_session_tool", "session_id", "tool", "id"),
+            comment="a human's yes for further calls, and what of it was used",
+        )
         self.windows: Table = self._table(
             "budget_windows",
             Column("budget", Text, primary_key=True),
@@ -180,15 +207,42 @@ class Tables:
             *(
                 Column(f"{amount}_{part}", BigInteger, nullable=part == "limit")
                 for amount in AMOUNTS
-                for part in ("limit", "reserved", "spent")
+                for part in ("limit", "reserved", "spent", "leased")
             ),
             *(
                 CheckConstraint(f"{amount}_{part} >= 0", name=f"{prefix}budget_{amount}_{part}")
                 for amount in AMOUNTS
-                for part in ("reserved", "spent")
+                for part in ("reserved", "spent", "leased")
             ),
             sqlite_with_rowid=False,
             comment="what is reserved and spent of a budget, by whom, in which window; money in nano-dollars",
+        )
+        self.leases: Table = self._table(
+            "budget_leases",
+            Column("budget", Text, primary_key=True),
+            Column("scope", Text, primary_key=True),
+            Column("starts_at", UtcMicroseconds, primary_key=True),
+            Column("worker", _ID, primary_key=True),
+            Column("moved_at", UtcMicroseconds, nullable=False),
+            *(
+                Column(f"{amount}_{part}", BigInteger, nullable=False)
+                for amount in AMOUNTS
+                for part in ("limit", "reserved", "spent")
+            ),
+            *(
+                CheckConstraint(f"{amount}_{part} >= 0", name=f"{prefix}lease_{amount}_{part}")
+                for amount in AMOUNTS
+                for part in ("reserved", "spent")
+            ),
+            *(
+                CheckConstraint(
+                    f"{amount}_reserved + {amount}_spent <= {amount}_limit",
+                    name=f"{prefix}lease_{amount}_limit",
+                )
+                for amount in AMOUNTS
+            ),
+            sqlite_with_rowid=False,
+            comment="what of a budget window one worker may hand out by itself, and what is reserved and spent of it",
         )
         self.usage: Table = self._table(
             "usage",
@@ -227,6 +281,41 @@ class Tables:
             comment="every model call that was paid for, in a session or not",
         )
 
+        self.halts: Table = self._table(
+            "halts",
+            Column("id", _ID, primary_key=True),
+            Column("target", Text, nullable=False, comment="scope and name"),
+            Column("scope", String(16), nullable=False),
+            Column("name", Text, nullable=False),
+            Column("reason", Text, nullable=False),
+            Column("by", Text, nullable=False),
+            Column("engaged_at", UtcMicroseconds, nullable=False),
+            Column("released_at", UtcMicroseconds),
+            Column("released_by", Text),
+            Column("release_reason", Text),
+            Index(
+                f"ix_{prefix}halts_target",
+                "target",
+                unique=True,
+                sqlite_where=text("released_at IS NULL"),
+                postgresql_where=text("released_at IS NULL"),
+            ),
+            comment="the kill switch: what is halted, or was",
+        )
+        self.halt_log: Table = self._table(
+            "halt_log",
+            Column("seq", BigInteger, primary_key=True, autoincrement=False),
+            Column("kind", String(16), nullable=False),
+            Column("halt_id", _ID, self._key("halts.id"), nullable=False),
+            Column("target", Text, nullable=False),
+            Column("reason", Text, nullable=False),
+            Column("by", Text, nullable=False),
+            Column("at", UtcMicroseconds, nullable=False),
+            Column("previous_hash", _HASH, nullable=False),
+            Column("hash", _HASH, nullable=False),
+            comment="each halt and release, chained by hash",
+        )
+
     def all(self) -> list[Table]:
         """Return the tables, each after those that it refers to."""
         return [
@@ -235,8 +324,12 @@ class Tables:
             self.events,
             self.intents,
             self.tickets,
+            self.grants,
             self.windows,
+            self.leases,
             self.usage,
+            self.halts,
+            self.halt_log,
         ]
 
     def _table(self, name: str, *parts: Any, **options: Any) -> Table:

@@ -1,8 +1,10 @@
-"""Operations on tickets: open, approve, deny, claim, look up."""
+"""Operations on tickets: open, approve, deny, claim, end, look up."""
 
 from __future__ import annotations
 
+import json
 import unicodedata
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,36 +14,95 @@ from sqlalchemy import Connection, Row, insert, select, update
 from interlock import events
 from interlock._call import Call
 from interlock._clock import new_id
+from interlock._grant import Grant
 from interlock._state import SessionStatus
-from interlock._ticket import Ticket, TicketState
+from interlock._ticket import Approval, Ticket, TicketState
 from interlock._verdict import Decision
 from interlock.errors import Conflict
-from interlock.store.events import append, lock
+from interlock.store import grants, policies
+from interlock.store.events import Chain, append, lock
 from interlock.store.statements import now, tables_of
+from interlock.store.watch import tell
 
 LIFETIME = timedelta(hours=1)
 """How long a ticket stays open when the policy does not say: whoever is on call answers within it, or not at all."""
+
+NOBODY = "interlock"
+"""Who ends a ticket that nobody has answered."""
+
+_OPEN = (TicketState.PENDING.value, TicketState.APPROVED.value)
+
+# The columns that hold lists.
+_LISTS: dict[str, Any] = {
+    "asked": tuple[str, ...],
+    "approvers": tuple[str, ...],
+    "approvals": tuple[Approval, ...],
+    "requested_by": tuple[str, ...],
+}
 
 MAX_LIFETIME = timedelta(days=36_525)
 """How long a ticket stays open at most: a hundred years."""
 
 
 def approve(
-    connection: Connection, ticket_id: str, *, by: str, comment: str | None = None
+    connection: Connection,
+    ticket_id: str,
+    *,
+    by: str,
+    comment: str | None = None,
+    groups: Iterable[str] | None = None,
+    grant: Grant | None = None,
 ) -> events.Recorded:
     """
-    Say yes: the call that the ticket is bound to may run, once, until the ticket expires.
+    Say yes: once all have that must, the call that the ticket is bound to may run, once, until the ticket expires.
 
     Args:
         connection: A transaction on the store.
         ticket_id: The ticket.
         by: Who says so, as the host has authenticated them.
         comment: For the record.
+        groups: The groups that they are in, as the host knows, besides what the policy says under `groups`. None: the
+            host does not know, and where the policy says nothing either, it is not checked.
+        grant: Further calls of the same tool in the same session that need not be asked about. Only the last whose
+            yes was missing can give one.
 
     Raises:
-        Conflict: there is no such ticket; it is answered or expired; its session is closed; *by* is who requested it.
+        Conflict: there is no such ticket; it is answered or expired; its session is closed; *by* is who requested it,
+            said yes before, or is none of those who are asked; or the grant makes no sense.
     """
-    return _resolve(connection, ticket_id, TicketState.APPROVED, by, comment)
+    ticket, chain, at = _asked(connection, ticket_id, by)
+    if _plain(by) in map(_plain, ticket.requested_by):
+        raise Conflict(
+            f"{by} requested ticket {ticket_id} and cannot approve it; somebody else must"
+        )
+    if _plain(by) in (_plain(approval.by) for approval in ticket.approvals):
+        raise Conflict(f"{by} has approved ticket {ticket_id} already; somebody else must, too")
+    _check_member(connection, ticket, by, groups)
+    approvals = (*ticket.approvals, Approval(by, at, comment))
+    missing = ticket.quorum - len(approvals)
+    changed: dict[str, object] = {"approvals": _json(approvals)}
+    event: events.TicketApproved | events.TicketResolved
+    if missing > 0:
+        event = events.TicketApproved(ticket_id=ticket_id, by=by, comment=comment, missing=missing)
+    else:
+        event = events.TicketResolved(
+            ticket_id=ticket_id, state=TicketState.APPROVED, by=by, comment=comment
+        )
+        changed |= {
+            "state": TicketState.APPROVED.value,
+            "decided_by": names_of(approvals),
+            "decided_at": at,
+            "comment": comment,
+        }
+    _change(connection, ticket_id, TicketState.PENDING, changed)
+    given: list[events.Event] = []
+    if grant is not None:
+        if missing > 0:
+            raise Conflict(
+                f"{missing} more must approve ticket {ticket_id}; the last can give a grant"
+            )
+        given.append(grants.give(connection, ticket, grant, by=names_of(approvals), at=at))
+    return append(connection, chain, [event, *given], at=at)[0]
 
 
 def deny(
@@ -59,7 +120,65 @@ def deny(
     Raises:
         Conflict: as `approve`, but the requester may take the request back.
     """
-    return _resolve(connection, ticket_id, TicketState.DENIED, by, comment)
+    _, chain, at = _asked(connection, ticket_id, by)
+    denied = TicketState.DENIED
+    changed = {"state": denied.value, "decided_by": by, "decided_at": at, "comment": comment}
+    _change(connection, ticket_id, TicketState.PENDING, changed)
+    resolved = events.TicketResolved(ticket_id=ticket_id, state=denied, by=by, comment=comment)
+    return append(connection, chain, [resolved], at=at)[0]
+
+
+def expire(connection: Connection, *, limit: int = 1_000) -> list[events.Recorded]:
+    """Write down of up to *limit* tickets that their time has passed; return the events. Nothing waits for this."""
+    table, at = tables_of(connection).tickets, now(connection)
+    late = connection.execute(
+        select(table)
+        .where(table.c.state.in_(_OPEN), table.c.expires_at <= at)
+        .order_by(table.c.state, table.c.id)
+        .limit(limit)
+    )
+    by_session: dict[str, list[Ticket]] = {}
+    for row in late.all():
+        by_session.setdefault(row.session_id, []).append(from_row(row))
+    recorded: list[events.Recorded] = []
+    for session_id in sorted(by_session):
+        chain = lock(connection, session_id)
+        ended = [end(connection, one, TicketState.EXPIRED) for one in by_session[session_id]]
+        recorded += append(connection, chain, [one for one in ended if one], at=at)
+    return recorded
+
+
+def cancel(connection: Connection, session_id: str, *, at: datetime) -> list[events.TicketResolved]:
+    """Cancel what waits in a session that is closed *at* that instant; the events are the caller's to append."""
+    table = tables_of(connection).tickets
+    waiting = connection.execute(
+        select(table)
+        .where(table.c.session_id == session_id, table.c.state.in_(_OPEN))
+        .order_by(table.c.id)
+    )
+    ended = [
+        end(
+            connection,
+            ticket,
+            TicketState.CANCELLED if at < ticket.expires_at else TicketState.EXPIRED,
+        )
+        for ticket in map(from_row, waiting.all())
+    ]
+    return [event for event in ended if event]
+
+
+def end(connection: Connection, ticket: Ticket, state: TicketState) -> events.TicketResolved | None:
+    """End a ticket that nobody answers, or uses, any more; return the event, None if it was ended meanwhile."""
+    table = tables_of(connection).tickets
+    done = connection.execute(
+        update(table)
+        .where(table.c.id == ticket.id, table.c.state == ticket.state.value)
+        .values(state=state.value)
+    )
+    if done.rowcount != 1:
+        return None
+    tell(connection, ticket.id)
+    return events.TicketResolved(ticket_id=ticket.id, state=state, by=NOBODY)
 
 
 def get(connection: Connection, ticket_id: str) -> Ticket:
@@ -95,29 +214,25 @@ def pending(connection: Connection, *, after: str | None = None, limit: int = 50
     return [from_row(row) for row in connection.execute(query)]
 
 
-def standing(connection: Connection, call: Call, *, at: datetime) -> Ticket | None:
-    """
-    Return the ticket that answers for *call* at that instant: the newest with its digest in its session.
-
-    One that was claimed, or that expired without a no, answers for nothing any more.
-    """
+def newest(connection: Connection, call: Call, *, policy: str) -> Ticket | None:
+    """Return the newest ticket for *call* that the policy with this digest has asked for in its session."""
     table = tables_of(connection).tickets
     row = connection.execute(
         select(table)
-        .where(table.c.session_id == call.session_id, table.c.digest == call.digest)
+        .where(
+            table.c.session_id == call.session_id,
+            table.c.digest == call.digest,
+            table.c.policy == policy,
+        )
         .order_by(table.c.id.desc())
         .limit(1)
     ).one_or_none()
-    if row is None:
-        return None
-    ticket = from_row(row)
-    if ticket.state is TicketState.DENIED:
-        return ticket
-    lives = ticket.state is not TicketState.CLAIMED and at < ticket.expires_at
-    return ticket if lives else None
+    return None if row is None else from_row(row)
 
 
-def open_ticket(connection: Connection, call: Call, decision: Decision, *, at: datetime) -> Ticket:
+def open_ticket(
+    connection: Connection, call: Call, decision: Decision, *, policy: str, at: datetime
+) -> Ticket:
     """Write a new ticket for *call*, opened *at*, and return it. The event is the caller's to append."""
     table = tables_of(connection).tickets
     ticket = Ticket(
@@ -126,17 +241,21 @@ def open_ticket(connection: Connection, call: Call, decision: Decision, *, at: d
         call_id=call.id,
         tool=call.tool.name,
         digest=call.digest,
+        policy=policy,
         arguments=call.recorded,
+        resource=call.resource,
         reason=decision.reason,
+        asked=decision.authors,
         approvers=decision.approvers,
+        quorum=decision.quorum,
         requested_by=tuple(name for name in (call.identity.agent, call.identity.user) if name),
         state=TicketState.PENDING,
         opened_at=at,
         expires_at=at + _lifetime(decision),
     )
     row = msgspec.structs.asdict(ticket)
-    for name in ("approvers", "requested_by"):
-        row[name] = msgspec.json.encode(row[name]).decode()
+    for name in _LISTS:
+        row[name] = _json(row[name])
     row["state"] = ticket.state.value
     connection.execute(insert(table).values(row))
     return ticket
@@ -157,48 +276,73 @@ def claim(connection: Connection, ticket: Ticket, *, at: datetime) -> bool:
     return claimed.rowcount == 1
 
 
+def names_of(approvals: Iterable[Approval]) -> str:
+    """Return who has said yes, as one text."""
+    return ", ".join(approval.by for approval in approvals)
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
 def _lifetime(decision: Decision) -> timedelta:
     if decision.expires is None:
         return LIFETIME
     return min(max(decision.expires, timedelta(0)), MAX_LIFETIME)
 
 
-def _resolve(
-    connection: Connection, ticket_id: str, state: TicketState, by: str, comment: str | None
-) -> events.Recorded:
-    table = tables_of(connection).tickets
+def _asked(connection: Connection, ticket_id: str, by: str) -> tuple[Ticket, Chain, datetime]:
+    """Return a ticket that can be answered, the end of its session's chain, locked, and the time."""
     if not by.strip():
         raise Conflict("an answer needs a name: who approves or denies?")
-    ticket = get(connection, ticket_id)
-    if state is TicketState.APPROVED and _plain(by) in map(_plain, ticket.requested_by):
+    chain = lock(connection, get(connection, ticket_id).session_id)
+    ticket, at = get(connection, ticket_id), now(connection)
+    if ticket.state is TicketState.PENDING and at >= ticket.expires_at:
+        raise Conflict(f"ticket {ticket_id} has expired")
+    if ticket.state is not TicketState.PENDING:
+        by = f", by {ticket.decided_by}" if ticket.decided_by else ""
+        raise Conflict(f"ticket {ticket_id} is already {ticket.state}{by}")
+    if chain.status not in {SessionStatus.OPEN, SessionStatus.PAUSED}:
         raise Conflict(
-            f"{by} requested ticket {ticket_id} and cannot approve it; somebody else must"
+            f"the session of ticket {ticket_id} is {chain.status}; nothing waits for an answer"
         )
-    head = lock(connection, ticket.session_id)
-    if head.status is not SessionStatus.OPEN:
-        raise Conflict(
-            f"the session of ticket {ticket_id} is {head.status}; nothing waits for an answer"
-        )
-    at = now(connection)
-    answered = connection.execute(
-        update(table)
-        .where(
-            table.c.id == ticket_id,
-            table.c.state == TicketState.PENDING.value,
-            table.c.expires_at > at,
-        )
-        .values(state=state.value, decided_by=by, decided_at=at, comment=comment)
+    return ticket, chain, at
+
+
+def _change(
+    connection: Connection, ticket_id: str, state: TicketState, changed: dict[str, Any]
+) -> None:
+    table = tables_of(connection).tickets
+    done = connection.execute(
+        update(table).where(table.c.id == ticket_id, table.c.state == state.value).values(changed)
     )
-    if answered.rowcount != 1:
-        found = get(connection, ticket_id)
-        why = (
-            "has expired"
-            if found.state is TicketState.PENDING
-            else f"is already {found.state}, by {found.decided_by}"
-        )
-        raise Conflict(f"ticket {ticket_id} {why}")
-    resolved = events.TicketResolved(ticket_id=ticket_id, state=state, by=by, comment=comment)
-    return append(connection, head, [resolved], at=at)[0]
+    if done.rowcount != 1:  # the session is locked, so nobody else can have changed it
+        raise Conflict(f"ticket {ticket_id} was answered elsewhere")
+    tell(connection, ticket_id)
+
+
+def _check_member(
+    connection: Connection, ticket: Ticket, by: str, groups: Iterable[str] | None
+) -> None:
+    asked = {_plain(name) for name in ticket.approvers}
+    if not asked or _plain(by) in asked:
+        return
+    described: Mapping[str, list[str]] = json.loads(
+        policies.document(connection, ticket.policy)
+    ).get("groups", {})
+    members = {
+        _plain(group): {_plain(name) for name in names} for group, names in described.items()
+    }
+    if any(_plain(by) in members.get(group, ()) for group in asked):
+        return
+    if groups is None:
+        if not members:
+            return
+    elif asked & {_plain(group) for group in groups}:
+        return
+    raise Conflict(
+        f"{by} is none of those whom ticket {ticket.id} asks: {', '.join(ticket.approvers)}"
+    )
 
 
 def _plain(name: str) -> str:
@@ -209,7 +353,7 @@ def _plain(name: str) -> str:
 def from_row(row: Row[Any]) -> Ticket:
     """Return the ticket that *row* of the table holds."""
     fields: dict[str, Any] = dict(row._mapping)  # noqa: SLF001 - the documented way to a mapping
-    for name in ("approvers", "requested_by"):
-        fields[name] = tuple(msgspec.json.decode(fields[name]))
+    for name, kind in _LISTS.items():
+        fields[name] = msgspec.json.decode(fields[name], type=kind)
     fields["state"] = TicketState(fields["state"])
     return Ticket(**fields)

@@ -11,15 +11,17 @@ import msgspec
 from sqlalchemy import BigInteger, ColumnElement, Connection, func, literal_column, select
 
 from interlock import events
-from interlock._budget import Account, Amounts, Claim, dollars, nano
+from interlock._budget import Account, Amounts, Claim, Need, dollars, nano
 from interlock._call import Identity
 from interlock._clock import new_id
 from interlock._usage import Priced
 from interlock.errors import Conflict
-from interlock.store.budgets import Accounts, Held
+from interlock.store.accounts import Accounts
+from interlock.store.budgets import Held
 from interlock.store.events import append, lock
 from interlock.store.statements import Prepared, insertion, now, plain, raw, tables_of
 from interlock.store.tables import to_microseconds
+from interlock.store.windows import Want
 
 Column: TypeAlias = Literal[
     "agent", "user", "team", "org", "provider", "model", "session_id", "day"
@@ -106,14 +108,17 @@ def record(
     chain = None if session_id is None else lock(connection, session_id)
     at = now(connection)
     accounts = Accounts(connection)
-    wanted = [(claim, *claim.window(at)) for claim in claims]
-    keys = tuple(key for _, key, _ in wanted)
     amounts = amounts_of(priced)
-    if wanted:
-        accounts.lock(wanted, ())
+    need = Need(amounts.cost, amounts.tokens, amounts.calls)
+    wants = [Want.of_claim(claim, at, need) for claim in claims]
+    keys = tuple(want.key for want in wants)
+    budgets: tuple[Account, ...] = ()
+    if wants:
+        accounts.lock(wants, at=at)
         if full := [key.budget for key in keys if accounts[key].is_full]:
             raise Conflict(f"budget {full[0]} has counted as much as its books can hold")
         accounts.charge(keys, Amounts(), amounts)
+        budgets = accounts.shown(accounts[key] for key in keys)
         accounts.write()
     held = Held(amounts, keys) if keys else None
     usage_id = new_id()
@@ -135,7 +140,6 @@ def record(
             charged=amounts if keys else None,
         )
         recorded = append(connection, chain, [used], at=at)[0]
-    budgets = tuple(accounts[key] for key in keys)
     return Receipt(id=usage_id, priced=priced, budgets=budgets, recorded=recorded)
 
 
@@ -187,6 +191,9 @@ def amounts_of(priced: Priced) -> Amounts:
     )
 
 
+_SAME: Any = literal_column("''")
+
+
 def summary(
     connection: Connection,
     *,
@@ -210,6 +217,9 @@ def summary(
     table = tables_of(connection).usage
     day = raw(table.c.at).op("/", return_type=BigInteger())(literal_column(str(_DAY_US)))
     columns: list[Any] = [day if name == "day" else table.c[name] for name in by]
+    if since is not None:
+        # Else SQLite, to have the groups in order, reads an index of a column from end to end instead of the time's.
+        columns = [column if column is day else column.op("||")(_SAME) for column in columns]
     # In two parts, since the sum of what is in a column may be more than a database can add up.
     halves = [
         func.coalesce(func.sum(half), 0)

@@ -16,6 +16,8 @@ from interlock.store.events import PAGE
 from interlock.store.statements import raw, tables_of
 from interlock.store.tables import AMOUNTS
 
+_MOVED = tuple(f"{name}_{part}" for part in ("reserved", "spent") for name in AMOUNTS)
+_LEASED = tuple(f"{name}_leased" for name in AMOUNTS)
 _TELLING = (events.CallDecided, events.CallFinished, events.UsageRecorded)
 
 
@@ -23,8 +25,9 @@ def disagreements(connection: Connection) -> list[str]:
     """
     Return a sentence for each budget window whose sums are not what the events and the ledger of usage add up to.
 
-    Reads the whole history. Not checked are the limits and the end of a window, which are there to be shown: what is
-    decided with are those of the policy. That the events themselves are unchanged is the business of `verify`.
+    The sums are those of its row and its leases together. Reads the whole history. Not checked are the limits and the
+    end of a window, which are there to be shown: what is decided with are those of the policy; nor which worker has a
+    lease, and when it was last moved. That the events themselves are unchanged is the business of `verify`.
     Run it on a snapshot.
     """
     sums = _Sums()
@@ -110,19 +113,38 @@ def _outside_sessions(connection: Connection, problems: list[str]) -> Iterator[H
 def _compared(connection: Connection, sums: _Sums) -> list[str]:
     table = tables_of(connection).windows
     keys = [raw(column) for column in table.primary_key.columns]
-    numbers = [f"{name}_{part}" for part in ("reserved", "spent") for name in AMOUNTS]
-    missing = sums.told()
     problems: list[str] = []
+    leased = _leased(connection, problems)
+    missing = sums.told() | set(leased)
     for row in connection.execute(
-        select(*keys, *(table.c[name] for name in numbers)).order_by(*keys)
+        select(*keys, *(table.c[name] for name in (*_MOVED, *_LEASED))).order_by(*keys)
     ):
         key = WindowKey(*row[:3])
         missing.discard(key)
+        lent = leased.get(key, (0,) * 9)
+        # What is in the rows of its leases is not in that of the window.
         told = (*_three(sums.reserved[key]), *_three(sums.spent[key]))
-        for name, stored, wanted in zip(numbers, row[3:], told, strict=True):
+        here = (*(of - at for of, at in zip(told, lent[3:], strict=True)), *lent[:3])
+        for name, stored, wanted in zip((*_MOVED, *_LEASED), row[3:], here, strict=True):
             if stored != wanted:
                 problems.append(f"{_named(key)}: {name} is {stored}, but adds up to {wanted}")
-    return problems + [f"{_named(key)} is missing" for key in sorted(missing)]
+    return problems + [f"{_named(key)} is missing" for key in sorted(missing, key=str)]
+
+
+def _leased(connection: Connection, problems: list[str]) -> dict[WindowKey, tuple[int, ...]]:
+    """What the leases of each window add up to: what they hold, and what is reserved and spent of that."""
+    table = tables_of(connection).leases
+    keys = [raw(table.c[name]) for name in ("budget", "scope", "starts_at")]
+    limits = [table.c[f"{name}_limit"] for name in AMOUNTS]
+    found: dict[WindowKey, tuple[int, ...]] = {}
+    for row in connection.execute(select(*keys, *limits, *(table.c[name] for name in _MOVED))):
+        key, amounts = WindowKey(*row[:3]), row[3:]
+        if not all(isinstance(amount, int) for amount in amounts):
+            problems.append(f"{_named(key)}: a lease of it cannot be read")
+            continue
+        before = found.get(key, (0,) * 9)
+        found[key] = tuple(one + other for one, other in zip(before, amounts, strict=True))
+    return found
 
 
 def _three(amounts: Amounts) -> tuple[int, int, int]:

@@ -5,12 +5,14 @@ Rule 1: nobody is told "done" before the commit is durable.
 Rule 2: a job that fails harms no other: its batch is rolled back, and its jobs are run again one by one. So a job
 may run twice, of which one run leaves no trace; it must be a function of its connection and have no other effect.
 Rule 3: an idle writer is driven by the caller's own thread. Who finds it busy queues, and the writer's thread takes
-all that wait into the next transaction.
+all that wait into the next transaction. Callers who were woken together are expected to come back together: as long as
+they still arrive, and while there is a crowd, nobody goes ahead alone, which would make all others wait for a commit.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from queue import Empty, SimpleQueue
@@ -33,6 +35,12 @@ MAX_WAITING = 16_384
 
 MAX_TRIES = 10
 """How often a transaction is run that the database undoes in favour of another."""
+
+PAUSE_S = 0.000_05
+"""For how long others get the processor, to see whether more of a crowd arrive; with what a timer adds, 0.1 ms."""
+
+PATIENCE = 2
+"""After so many pauses in which nobody came, nobody is waited for any more: a fraction of what a commit takes."""
 
 _here = threading.local()
 
@@ -121,6 +129,7 @@ class Writer:
         self._room = threading.Semaphore(MAX_WAITING)
         self._queue: SimpleQueue[Job[Any] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._crowd = 1  # how many were served together lately, so how many may come back together
         self._link: Link | None = None
         self._why_closed = closed
         self._closed = False
@@ -139,7 +148,7 @@ class Writer:
                 "an operation may not start another transaction: use the connection that it was given"
             )
         with _in_writer:
-            if self._queue.empty() and self._turn.acquire(blocking=False):
+            if self._crowd == 1 and self._queue.empty() and self._turn.acquire(blocking=False):
                 try:
                     if not self._closed:
                         self._alone(job)
@@ -241,6 +250,8 @@ class Writer:
         if job is None:
             return False
         last = False
+        if self._crowd > 1:
+            self._gather()
         with self._turn:
             batch = [job]
             while len(batch) < MAX_BATCH:
@@ -254,7 +265,18 @@ class Writer:
                 batch.append(waiting)
             self._room.release(len(batch))
             self._together([one for one in batch if one.is_wanted()])
+            # Those who waited meanwhile would else be served without those woken now, and these without them.
+            self._crowd = len(batch) + self._queue.qsize()
         return not last
+
+    def _gather(self) -> None:
+        """Wait while those who were served together lately come back, which costs each of them no commit."""
+        waiting, patience = self._queue.qsize(), PATIENCE
+        while waiting + 1 < self._crowd and patience:
+            time.sleep(PAUSE_S)
+            before, waiting = waiting, self._queue.qsize()
+            if waiting <= before:
+                patience -= 1
 
     def _together(self, batch: list[Job[Any]]) -> None:
         """Run *batch* in as few transactions as can be, waking its callers after each."""

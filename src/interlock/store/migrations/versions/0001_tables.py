@@ -24,8 +24,11 @@ def upgrade(prefix: str, schema: str | None) -> None:
     _events(place)
     _intents(place)
     _tickets(place)
+    _grants(place)
     _budget_windows(place)
+    _budget_leases(place)
     _usage(place)
+    _halts(place)
 
 
 class _Place:
@@ -38,12 +41,15 @@ class _Place:
     def table(self, name: str, *parts: Any, **options: Any) -> None:
         op.create_table(f"{self.prefix}{name}", *parts, schema=self._schema, **options)
 
-    def index(self, table: str, name: str, *columns: str, where: str | None = None) -> None:
+    def index(
+        self, table: str, name: str, *columns: str, where: str | None = None, unique: bool = False
+    ) -> None:
         condition = None if where is None else sa.text(where)
         op.create_index(
             f"ix_{self.prefix}{table}_{name}",
             f"{self.prefix}{table}",
             list(columns),
+            unique=unique,
             schema=self._schema,
             sqlite_where=condition,
             postgresql_where=condition,
@@ -76,6 +82,7 @@ def _sessions(place: _Place) -> None:
         sa.Column("policy", _HASH, place.key("policies.digest")),
         sa.Column("head", sa.BigInteger, nullable=False, comment="seq of the last event"),
         sa.Column("head_hash", _HASH, nullable=False),
+        sa.Column("memory", sa.Text, comment="JSON: what the policy wants remembered of the calls"),
         sa.Column("opened_at", _TIME, nullable=False),
         sa.Column("closed_at", _TIME),
     )
@@ -123,9 +130,18 @@ def _tickets(place: _Place) -> None:
         sa.Column("call_id", _ID, nullable=False),
         sa.Column("tool", sa.Text, nullable=False),
         sa.Column("digest", _HASH, nullable=False),
+        sa.Column("policy", _HASH, nullable=False),
         sa.Column("arguments", sa.Text, nullable=False, comment="canonical JSON, secrets masked"),
+        sa.Column("resource", sa.Text),
         sa.Column("reason", sa.Text, nullable=False),
+        sa.Column(
+            "asked", sa.Text, nullable=False, comment="JSON list: who wants a human to be asked"
+        ),
         sa.Column("approvers", sa.Text, nullable=False, comment="JSON list"),
+        sa.Column("quorum", sa.SmallInteger, nullable=False),
+        sa.Column(
+            "approvals", sa.Text, nullable=False, comment="JSON list: who said yes, and when"
+        ),
         sa.Column("requested_by", sa.Text, nullable=False, comment="JSON list"),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("opened_at", _TIME, nullable=False),
@@ -138,6 +154,28 @@ def _tickets(place: _Place) -> None:
     place.index("tickets", "state", "state", "id")
 
 
+def _grants(place: _Place) -> None:
+    place.table(
+        "grants",
+        sa.Column("id", _ID, place.key("tickets.id"), primary_key=True),
+        sa.Column("session_id", _ID, place.key("sessions.id"), nullable=False),
+        sa.Column("tool", sa.Text, nullable=False),
+        sa.Column("policy", _HASH, nullable=False),
+        sa.Column("asked", sa.Text, nullable=False, comment="JSON list"),
+        sa.Column("resources", sa.Text, nullable=False, comment="JSON list, or null"),
+        sa.Column("calls", sa.BigInteger, nullable=False),
+        sa.Column("calls_used", sa.BigInteger, nullable=False),
+        sa.Column("cost", sa.BigInteger, nullable=False, comment="nano-dollars"),
+        sa.Column("cost_used", sa.BigInteger, nullable=False, comment="nano-dollars"),
+        sa.Column("expires_at", _TIME, nullable=False),
+        sa.Column("by", sa.Text, nullable=False),
+        sa.CheckConstraint("calls_used <= calls", name=f"{place.prefix}grant_calls"),
+        sa.CheckConstraint("cost_used <= cost", name=f"{place.prefix}grant_cost"),
+        comment="a human's yes for further calls, and what of it was used",
+    )
+    place.index("grants", "session_tool", "session_id", "tool", "id")
+
+
 def _budget_windows(place: _Place) -> None:
     place.table(
         "budget_windows",
@@ -148,17 +186,47 @@ def _budget_windows(place: _Place) -> None:
         *(
             sa.Column(f"{amount}_{part}", sa.BigInteger, nullable=part == "limit")
             for amount in _AMOUNTS
-            for part in ("limit", "reserved", "spent")
+            for part in ("limit", "reserved", "spent", "leased")
         ),
         *(
             sa.CheckConstraint(
                 f"{amount}_{part} >= 0", name=f"{place.prefix}budget_{amount}_{part}"
             )
             for amount in _AMOUNTS
-            for part in ("reserved", "spent")
+            for part in ("reserved", "spent", "leased")
         ),
         sqlite_with_rowid=False,
         comment="what is reserved and spent of a budget, by whom, in which window; money in nano-dollars",
+    )
+
+
+def _budget_leases(place: _Place) -> None:
+    place.table(
+        "budget_leases",
+        sa.Column("budget", sa.Text, primary_key=True),
+        sa.Column("scope", sa.Text, primary_key=True),
+        sa.Column("starts_at", _TIME, primary_key=True),
+        sa.Column("worker", _ID, primary_key=True),
+        sa.Column("moved_at", _TIME, nullable=False),
+        *(
+            sa.Column(f"{amount}_{part}", sa.BigInteger, nullable=False)
+            for amount in _AMOUNTS
+            for part in ("limit", "reserved", "spent")
+        ),
+        *(
+            sa.CheckConstraint(f"{amount}_{part} >= 0", name=f"{place.prefix}lease_{amount}_{part}")
+            for amount in _AMOUNTS
+            for part in ("reserved", "spent")
+        ),
+        *(
+            sa.CheckConstraint(
+                f"{amount}_reserved + {amount}_spent <= {amount}_limit",
+                name=f"{place.prefix}lease_{amount}_limit",
+            )
+            for amount in _AMOUNTS
+        ),
+        sqlite_with_rowid=False,
+        comment="what of a budget window one worker may hand out by itself, and what is reserved and spent of it",
     )
 
 
@@ -191,3 +259,34 @@ def _usage(place: _Place) -> None:
         place.index("usage", column, column, "at", where=f'"{column}" IS NOT NULL')
     place.index("usage", "model", "model", "at")
     place.index("usage", "at", "at")
+
+
+def _halts(place: _Place) -> None:
+    place.table(
+        "halts",
+        sa.Column("id", _ID, primary_key=True),
+        sa.Column("target", sa.Text, nullable=False, comment="scope and name"),
+        sa.Column("scope", sa.String(16), nullable=False),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("reason", sa.Text, nullable=False),
+        sa.Column("by", sa.Text, nullable=False),
+        sa.Column("engaged_at", _TIME, nullable=False),
+        sa.Column("released_at", _TIME),
+        sa.Column("released_by", sa.Text),
+        sa.Column("release_reason", sa.Text),
+        comment="the kill switch: what is halted, or was",
+    )
+    place.index("halts", "target", "target", where="released_at IS NULL", unique=True)
+    place.table(
+        "halt_log",
+        sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("kind", sa.String(16), nullable=False),
+        sa.Column("halt_id", _ID, place.key("halts.id"), nullable=False),
+        sa.Column("target", sa.Text, nullable=False),
+        sa.Column("reason", sa.Text, nullable=False),
+        sa.Column("by", sa.Text, nullable=False),
+        sa.Column("at", _TIME, nullable=False),
+        sa.Column("previous_hash", _HASH, nullable=False),
+        sa.Column("hash", _HASH, nullable=False),
+        comment="each halt and release, chained by hash",
+    )

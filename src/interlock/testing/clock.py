@@ -1,12 +1,9 @@
-"""For tests of hosts, plugins and adapters: a clock that is set by hand, and a plugin that keeps what was recorded."""
+"""A clock that is set by hand."""
 
 from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime, timedelta
-
-from interlock.events import Event, Recorded
-from interlock.hookspecs import hookimpl
 
 
 class ManualClock:
@@ -49,21 +46,3 @@ class ManualClock:
             raise ValueError("a clock only moves on")
         with self._lock:
             self._passed += by
-
-
-class Recorder:
-    """A plugin that keeps every recorded event, in the order in which it saw them. Pass it in `Governor(plugins=…)`."""
-
-    def __init__(self) -> None:
-        """Begin with nothing."""
-        self.recorded: list[Recorded] = []
-
-    @hookimpl
-    def interlock_recorded(self, recorded: Recorded) -> None:
-        """Keep *recorded*."""
-        self.recorded.append(recorded)
-
-    @property
-    def events(self) -> list[Event]:
-        """The events themselves, decoded."""
-        return [recorded.event for recorded in self.recorded]

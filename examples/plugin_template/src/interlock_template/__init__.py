@@ -1,0 +1,1 @@
+"""An evaluator and a plugin for Interlock."""

@@ -1,0 +1,329 @@
+"""
+Operations on halts: engage, release, list; and how an admission sees them.
+
+Every transaction that admits takes the table's ROW SHARE lock before it reads the halts, and `engage` takes its
+EXCLUSIVE lock, which waits for all of those and keeps out the next: so an admission that did not see a halt has
+committed before `engage` can return. On SQLite there is one writer at a time. What was done is written to a log too,
+each row with its hash chained to the one before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Executable, Row, bindparam, func, insert, select, text, update
+from sqlalchemy.dialects import postgresql
+
+from interlock import events
+from interlock._call import Call, is_text
+from interlock._canonical import digest, encode
+from interlock._clock import new_id
+from interlock._halt import Halt, Halted, HaltScope, HaltTarget, targets_of
+from interlock.errors import Conflict, Misuse
+from interlock.store.events import append, lock
+from interlock.store.statements import Prepared, now, plain, read, tables_of
+from interlock.store.tables import Tables, from_microseconds, to_microseconds
+
+FEW = 32
+"""So many standing halts are read by every admission; where there are more, those that can matter are asked for."""
+
+_QUOTING: Any = postgresql.dialect().identifier_preparer  # type: ignore[no-untyped-call]
+
+_NAMES = ("id", "scope", "name", "reason", "by", "engaged_at")
+
+
+def _locking(tables: Tables, mode: str) -> Executable:
+    name: str = _QUOTING.format_table(tables.halts)
+    return text(f"LOCK TABLE {name.replace(':', chr(92) + ':')} IN {mode} MODE")
+
+
+def _standing(tables: Tables) -> Any:
+    table = tables.halts
+    return select(*(table.c[name] for name in _NAMES)).where(table.c.released_at.is_(None))
+
+
+_SHARE = Prepared(lambda tables: _locking(tables, "ROW SHARE"))
+_FIRST = Prepared(lambda tables: _standing(tables).order_by(tables.halts.c.id).limit(FEW + 1))
+_TARGETED = Prepared(
+    lambda tables: _standing(tables).where(tables.halts.c.target == bindparam("target"))
+)
+
+
+def share(connection: Connection) -> None:
+    """Keep halts from being engaged until the transaction ends; to be called before `ask_first` is sent."""
+    if connection.dialect.name == "postgresql":
+        _SHARE.run(connection, [{}])
+
+
+def ask_first() -> tuple[Prepared, list[dict[str, object]]]:
+    """Return the request that `Standing` needs the rows of."""
+    return _FIRST, [{}]
+
+
+class Standing:
+    """The halts that stand and may cover the calls of one batch."""
+
+    def __init__(
+        self, connection: Connection, rows: Sequence[Sequence[Any]], batch: Iterable[Call]
+    ) -> None:
+        """Take what came of `ask_first`, and ask for the rest where that was not all."""
+        if len(rows) > FEW:
+            keys = sorted({key for call in batch for key in targets_of(call)})
+            (found,) = read(connection, (_TARGETED, [{"target": key} for key in keys]))
+            rows = [row for some in found for row in some]
+        self._by_key: dict[str, Halt] = {}
+        for row in rows:
+            halt = _of_driver(row)
+            self._by_key[halt.target.key] = halt
+
+    def covering(self, call: Call) -> tuple[Halt, ...]:
+        """Return the halts that stop *call*, the widest first."""
+        if not self._by_key:  # nearly always
+            return ()
+        return tuple(self._by_key[key] for key in targets_of(call) if key in self._by_key)
+
+
+def engage(connection: Connection, target: HaltTarget, *, reason: str, by: str) -> Halted:
+    """
+    Halt *target*: no call that it covers is admitted after this transaction, until the halt is released.
+
+    Where it is halted already, that halt is returned, and nothing is written. A session learns of its halt by an
+    event, unless its row is damaged; the halt stands in any case.
+
+    Raises:
+        Misuse: *by* or *reason* is empty.
+        Conflict: there is nothing of a session with this id.
+    """
+    expect_said(reason=reason, by=by)
+    connection = plain(connection)
+    if connection.dialect.name == "postgresql":
+        connection.execute(_locking(tables_of(connection), "EXCLUSIVE"))
+    table = tables_of(connection).halts
+    found = connection.execute(
+        select(table).where(table.c.target == target.key, table.c.released_at.is_(None))
+    ).one_or_none()
+    if found is not None:
+        return Halted(
+            halt=_of_row(found), durable=True, engaged=False, running=running(connection, target)
+        )
+    if target.scope is HaltScope.SESSION and not _is_known(connection, target.name):
+        raise Conflict(
+            f"there is no session {target.name}, so it was not halted; `interlock sessions` lists those that are"
+        )
+    halt = Halt(id=new_id(), target=target, reason=reason, by=by, engaged_at=now(connection))
+    connection.execute(
+        insert(table).values(
+            id=halt.id,
+            target=target.key,
+            scope=target.scope.value,
+            name=target.name,
+            reason=reason,
+            by=by,
+            engaged_at=halt.engaged_at,
+        )
+    )
+    _log(connection, "engaged", halt.id, target.key, reason, by, halt.engaged_at)
+    recorded: events.Recorded | None = None
+    if target.scope is HaltScope.SESSION:
+        told = events.SessionHalted(halt_id=halt.id, reason=reason, by=by)
+        recorded = _tell(connection, target.name, told, halt.engaged_at)
+    return Halted(
+        halt=halt,
+        durable=True,
+        engaged=True,
+        running=running(connection, target),
+        recorded=recorded,
+    )
+
+
+def release(connection: Connection, halt_id: str, *, reason: str, by: str) -> Halt:
+    """
+    Release a halt, and return it. What other halts cover stays halted.
+
+    Raises:
+        Misuse: *by* or *reason* is empty.
+        Conflict: there is no such halt, or it is released.
+    """
+    expect_said(reason=reason, by=by)
+    connection = plain(connection)
+    if connection.dialect.name == "postgresql":
+        connection.execute(_locking(tables_of(connection), "EXCLUSIVE"))
+    table, at = tables_of(connection).halts, now(connection)
+    row = connection.execute(
+        update(table)
+        .where(table.c.id == halt_id, table.c.released_at.is_(None))
+        .values(released_at=at, released_by=by, release_reason=reason)
+        .returning(table)
+    ).one_or_none()
+    if row is None:
+        raise Conflict(
+            f"there is no halt {halt_id} that stands; `interlock.store.halts.standing` lists those that do"
+        )
+    halt = _of_row(row)
+    _log(connection, "released", halt.id, halt.target.key, reason, by, at)
+    if halt.target.scope is HaltScope.SESSION:
+        told = events.SessionReleased(halt_id=halt.id, reason=reason, by=by)
+        _tell(connection, halt.target.name, told, at)
+    return halt
+
+
+def standing(connection: Connection, *, after: str | None = None, limit: int = 50) -> list[Halt]:
+    """Return up to *limit* halts that stand, oldest first, engaged after the halt whose id is *after*."""
+    table = tables_of(connection).halts
+    query = select(table).where(table.c.released_at.is_(None)).order_by(table.c.id).limit(limit)
+    if after is not None:
+        query = query.where(table.c.id > after)
+    return [_of_row(row) for row in connection.execute(query)]
+
+
+def running(connection: Connection, target: HaltTarget) -> int:
+    """Return how many calls of *target* are admitted and not finished, in all processes."""
+    tables = tables_of(connection)
+    intents, sessions = tables.intents, tables.sessions
+    query = select(func.count()).select_from(intents)
+    match target.scope:
+        case HaltScope.SYSTEM:
+            pass
+        case HaltScope.TOOL:
+            query = query.where(intents.c.tool == target.name)
+        case HaltScope.SESSION:
+            query = query.where(intents.c.session_id == target.name)
+        case _:
+            query = query.join(sessions, sessions.c.id == intents.c.session_id)
+            query = query.where(sessions.c[target.scope.value] == target.name)
+    return connection.execute(query).scalar_one()
+
+
+def last(connection: Connection) -> int:
+    """Return the number of the last row of the log of halts: as long as it is the same, the same halts stand."""
+    number = select(func.coalesce(func.max(tables_of(connection).halt_log.c.seq), 0))
+    return int(connection.execute(number).scalar_one())
+
+
+def disagreements(connection: Connection) -> list[str]:
+    """Recompute the halts from their log; return a sentence for each row that disagrees."""
+    tables = tables_of(connection)
+    found: list[str] = []
+    told: dict[str, tuple[object, ...]] = {}
+    previous, expected = events.GENESIS, 1
+    for row in connection.execute(select(tables.halt_log).order_by(tables.halt_log.c.seq)):
+        place = f"row {row.seq} of the log of halts"
+        if row.seq != expected:
+            found.append(f"row {expected} of the log of halts is missing")
+        if row.previous_hash != previous:
+            found.append(f"{place} does not follow from the row before it")
+        said = (row.halt_id, row.target, row.reason, row.by, row.at)
+        if _seal(row.seq, row.previous_hash, row.kind, *said) != row.hash:
+            found.append(f"{place} was changed after it was written: its hash is another")
+        engaged = (row.target, row.reason, row.by, row.at)
+        if row.kind == "engaged":
+            told[row.halt_id] = (*engaged, None, None, None)
+        else:
+            known = told.get(row.halt_id, ())
+            told[row.halt_id] = (*known[:4], row.at, row.by, row.reason)
+        previous, expected = row.hash, row.seq + 1
+    for row in connection.execute(select(tables.halts).order_by(tables.halts.c.id)):
+        stored = (row.target, row.reason, row.by, row.engaged_at, row.released_at)
+        whole = (*stored, row.released_by, row.release_reason)
+        if told.pop(row.id, None) != whole or row.target != f"{row.scope}:{row.name}":
+            found.append(f"halt {row.id} is not what the log of halts says")
+    return found + [f"halt {halt_id} is missing" for halt_id in sorted(told)]
+
+
+def _log(  # noqa: PLR0917 - all that a row has
+    connection: Connection,
+    kind: str,
+    halt_id: str,
+    target: str,
+    reason: str,
+    by: str,
+    at: datetime,
+) -> None:
+    table = tables_of(connection).halt_log
+    last = connection.execute(
+        select(table.c.seq, table.c.hash).order_by(table.c.seq.desc()).limit(1)
+    ).one_or_none()
+    seq, previous = (1, events.GENESIS) if last is None else (last.seq + 1, last.hash)
+    connection.execute(
+        insert(table).values(
+            seq=seq,
+            kind=kind,
+            halt_id=halt_id,
+            target=target,
+            reason=reason,
+            by=by,
+            at=at,
+            previous_hash=previous,
+            hash=_seal(seq, previous, kind, halt_id, target, reason, by, at),
+        )
+    )
+
+
+def _seal(  # noqa: PLR0917 - all that a row has
+    seq: int,
+    previous: str,
+    kind: str,
+    halt_id: str,
+    target: str,
+    reason: str,
+    by: str,
+    at: datetime,
+) -> str:
+    name = "interlock.halt.v1"
+    instant = to_microseconds(at)
+    return digest(encode([name, previous, seq, kind, halt_id, target, reason, by, instant]))
+
+
+def _tell(
+    connection: Connection, session_id: str, event: events.Event, at: datetime
+) -> events.Recorded | None:
+    try:
+        chain = lock(connection, session_id)
+    except (Conflict, ValueError, TypeError, msgspec.MsgspecError):
+        return None  # its row is damaged: `verify` says how, and the halt stands without it
+    return append(connection, chain, [event], at=at)[0]
+
+
+def _is_known(connection: Connection, session_id: str) -> bool:
+    tables = tables_of(connection)
+    places = (tables.sessions.c.id, tables.events.c.session_id)
+    return any(
+        connection.execute(select(column).where(column == session_id).limit(1)).first() is not None
+        for column in places
+    )
+
+
+def expect_said(**said: str) -> None:
+    """Refuse a halt or release by nobody or for no reason."""
+    for name, value in said.items():
+        if not (is_text(value) and value.strip()):
+            raise Misuse(
+                f"a halt is engaged and released by somebody, for a reason: {name}= is missing"
+            )
+
+
+def _of_driver(row: Sequence[Any]) -> Halt:
+    halt_id, scope, name, reason, by, at = row
+    return Halt(
+        id=halt_id,
+        target=HaltTarget(HaltScope(scope), name),
+        reason=reason,
+        by=by,
+        engaged_at=from_microseconds(at) if isinstance(at, int) else at,
+    )
+
+
+def _of_row(row: Row[Any]) -> Halt:
+    return Halt(
+        id=row.id,
+        target=HaltTarget(HaltScope(row.scope), row.name),
+        reason=row.reason,
+        by=row.by,
+        engaged_at=row.engaged_at,
+        released_at=row.released_at,
+        released_by=row.released_by,
+        release_reason=row.release_reason,
+    )
