@@ -29,6 +29,7 @@ from interlock._canonical import canonical, digest
 from interlock._clock import SystemClock, new_id
 from interlock._decide import decide
 from interlock._drive import Judges, Machinery, Performer
+from interlock._flights import Flights
 from interlock._flow import Admission, Admit, Settle
 from interlock._plugins import Plugins
 from interlock._scope import Scope, entered
@@ -105,12 +106,14 @@ def sitting() -> Sitting:
     """Return a session under a policy of many rules, with one plugin."""
     judge = policy()
     judges = Judges(policy=judge, panel=Panel(judge, {}))
+    store, clock = Store("sqlite://", clock=None), SystemClock()
     machinery = Machinery(
-        store=Store("sqlite://", clock=None),
+        store=store,
         judges=judges,
         plugins=Plugins([Watcher()]),
         telemetry=Telemetry(),
-        clock=SystemClock(),
+        clock=clock,
+        flights=Flights(store, clock),
     )
     return Sitting(machinery, judges)
 

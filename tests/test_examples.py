@@ -60,6 +60,12 @@ PRINTS = {
         r"^refund needs approval by payments-oncall: a refund over 50 needs a person\. It did not run",
         r"^wire_money was not run: agents do not wire money\. .* Use instead: create_payment_request\.$",
     ],
+    "kill_switch.py": [
+        r"^sent to ann$",
+        r"^send was not run: org acme is halted: letters went astray",
+        r"^sent to eve$",
+        r"^sent to bob$",
+    ],
     "quickstart_async.py": [
         r"^refunded 20 for o-1$",
         r"^refund needs approval by payments-oncall: a refund over 50 needs a person\. It did not run",

@@ -205,6 +205,8 @@ def _parameters(parameters: Iterable[Any]) -> Iterator[tuple[str, str]]:
     for parameter in parameters:
         if parameter.param_type_name == "argument":
             yield parameter.name.upper(), "required"
+        elif parameter.required:
+            yield parameter.opts[0], "required"
         else:
             default = parameter.default
             dynamic = "the login name" if callable(default) else str(default)

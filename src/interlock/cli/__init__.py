@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from interlock.cli import approvals, budgets, database, history, plugins, policy, usage
+from interlock.cli import approvals, budgets, database, halts, history, plugins, policy, usage
 from interlock.errors import InterlockError
 
 app = typer.Typer(
@@ -26,6 +26,9 @@ app.command()(history.events)
 app.command()(history.verify)
 app.command()(budgets.budgets)
 app.command()(usage.usage)
+app.command()(halts.halt)
+app.command()(halts.release)
+app.command()(halts.halts)
 app.command()(plugins.plugins)
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(policy.app, name="policy")

@@ -114,7 +114,9 @@ def table(*columns: str) -> Table:
     """Return an empty table in the house's style; the last column takes what is left and wraps."""
     made = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns[:-1]:
-        width = 36 if column in {"session", "ticket"} else None  # an id is there to be copied whole
+        width = (
+            36 if column in {"session", "ticket", "halt"} else None
+        )  # an id is there to be copied whole
         made.add_column(column, no_wrap=True, overflow="fold", min_width=width)
     made.add_column(columns[-1], overflow="fold")
     return made

@@ -160,7 +160,7 @@ def release(connection: Connection, halt_id: str, *, reason: str, by: str) -> Ha
     ).one_or_none()
     if row is None:
         raise Conflict(
-            f"there is no halt {halt_id} that stands; `interlock.store.halts.standing` lists those that do"
+            f"there is no halt {halt_id} that stands; `interlock halts` lists those that do"
         )
     halt = _of_row(row)
     _log(connection, "released", halt.id, halt.target.key, reason, by, at)

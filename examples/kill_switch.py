@@ -1,0 +1,41 @@
+"""The kill switch: stop an organisation's agents while they work, and let them go on."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from interlock import Governor, governed
+from interlock.errors import HaltedError
+
+POLICY = {"version": 1, "name": "mail", "default": "allow"}
+
+
+@governed
+def send(to: str) -> str:
+    """Send a letter."""
+    return f"sent to {to}"
+
+
+def main() -> None:
+    """Send, halt, try again, release, send."""
+    with tempfile.TemporaryDirectory() as directory:
+        url = f"sqlite:///{Path(directory) / 'interlock.db'}"
+        with Governor(url, policy=POLICY) as governor:
+            acme = governor.session("ticket-1", agent="support-bot", org="acme")
+            other = governor.session("ticket-2", agent="support-bot", org="globex")
+            with acme:
+                print(send("ann"))
+                done = governor.halt(org="acme", reason="letters went astray", by="on-call")
+                try:
+                    send("bob")
+                except HaltedError as halted:
+                    print(halted)
+                with other:
+                    print(send("eve"))
+                governor.release(done.halt.id, reason="addresses repaired", by="on-call")
+                print(send("bob"))
+
+
+if __name__ == "__main__":
+    main()

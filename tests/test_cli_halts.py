@@ -1,0 +1,102 @@
+"""`interlock halt`, `release` and `halts`, run as people and scripts run them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from interlock import Governor, governed
+from interlock.errors import HaltedError
+
+pytestmark = pytest.mark.promise(4)
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+ALLOW = {"version": 1, "name": "p", "default": "allow"}
+
+
+@governed
+def act() -> str:
+    """Act."""
+    return "done"
+
+
+@pytest.fixture
+def database(either: str) -> str:
+    """Run every test here on both databases."""
+    return either
+
+
+@pytest.fixture
+def cli(database: str) -> Cli:
+    """Run `interlock` on this test's store."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "interlock", *arguments],
+            env={**os.environ, "INTERLOCK_DB": database, "COLUMNS": "100"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=50,
+        )
+
+    return run
+
+
+def test_from_a_terminal_to_every_process(database: str, cli: Cli) -> None:
+    """Broken if what an operator halts goes on in a running process, or what they release does not."""
+    with Governor(database, policy=ALLOW) as governor, governor.session("s", agent="a", org="acme"):
+        assert act() == "done"
+        done = cli("halt", "--org", "acme", "--reason", "drill", "--as", "ann", "--yes", "--json")
+        assert (done.returncode, done.stderr) == (0, "")
+        halt = json.loads(done.stdout)
+        with pytest.raises(HaltedError, match="org acme is halted: drill"):
+            act()
+        listed = [json.loads(line) for line in cli("halts", "--json").stdout.splitlines()]
+        assert [(one["id"], one["by"], one["reason"]) for one in listed] == [
+            (halt["id"], "ann", "drill")
+        ]
+        shown = cli("halts").stdout
+        assert halt["id"] in shown
+        assert "org acme" in shown
+        released = cli("release", halt["id"], "--reason", "over", "--as", "bob", "--yes")
+        assert (released.returncode, released.stdout) == (0, "org acme is released, by bob\n")
+        assert act() == "done"
+        assert cli("halts").stdout == "Nothing is halted.\n"
+        assert [report.problem for report in governor.verify()] == [None]
+
+
+def test_twice_is_once(database: str, cli: Cli) -> None:
+    """Broken if halting again is an error, or makes a second halt that has to be released, too."""
+    Governor(database, policy=ALLOW).close()
+    first = cli("halt", "--system", "--reason", "one", "--as", "ann", "--yes")
+    again = cli("halt", "--system", "--reason", "two", "--as", "bob", "--yes")
+    assert "system is halted, by ann" in first.stdout
+    assert "system was halted already, by ann" in again.stdout
+    assert len(cli("halts", "--json").stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["halt", "--reason", "x", "--yes"], "exactly one of"),
+        (["halt", "--org", "a", "--team", "b", "--reason", "x", "--yes"], "exactly one of"),
+        (["halt", "--system", "--reason", "x"], "say --yes"),
+        (["halt", "--session", "nowhere", "--reason", "x", "--yes"], "there is no session nowhere"),
+        (["halt", "--system", "--reason", "", "--yes"], "reason"),
+        (["release", "nothing", "--reason", "x", "--yes"], "`interlock halts` lists those"),
+    ],
+)
+def test_wrong_use_halts_nothing(database: str, cli: Cli, arguments: list[str], said: str) -> None:
+    """Broken if a mistake is a traceback, or stops something else."""
+    Governor(database, policy=ALLOW).close()
+    done = cli(*arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert cli("halts").stdout == "Nothing is halted.\n"
