@@ -224,6 +224,10 @@ async def test_an_async_call_in_flight_is_cancelled(either: str, who: str) -> No
             async def run() -> None:
                 with pytest.raises(HaltedError) as caught:
                     await endless()
+                assert "was cancelled while it ran, and may have had its effect" in str(
+                    caught.value
+                )
+                assert caught.value.ran
                 ended.append(caught.value.halt.by)
 
             group.start_soon(run)
@@ -355,3 +359,13 @@ def _waits(connection: Any) -> int:
 def _admitted(connection: Any) -> int:
     query = "SELECT count(*) FROM events WHERE kind = 'call_decided' AND body LIKE '%\"admitted\"_true%'"
     return int(connection.execute(text(query)).scalar_one())
+
+
+@pytest.mark.promise(4)
+@pytest.mark.parametrize("named", [{}, {"org": "a", "team": "b"}, {"orgs": "acme"}, {"org": ""}])
+def test_a_target_that_is_not_clear_halts_nothing(database: str, named: dict[str, str]) -> None:
+    """A misspelt or doubled target must not halt something else, or pass for a halt."""
+    with Governor(database, policy=ALLOW_ALL) as governor:
+        with pytest.raises(Misuse):
+            governor.halt(reason="drill", by="ann", **named)  # type: ignore[arg-type]
+        assert governor.halts() == []

@@ -199,9 +199,8 @@ def govern(call: Call, *, reviewed: bool) -> Flow:
             break
         again: Call | None = None
         if decision.verdict is Verdict.ASK and ticket is not None:
-            again = yield Await(
-                call, ticket
-            )  # interrupted here, nothing is admitted, and the ticket stays
+            # Interrupted here, nothing is admitted, and the ticket stays.
+            again = yield Await(call, ticket)
         if again is None:
             raise refusal(call, decided)
         call = again
@@ -252,7 +251,7 @@ def _concluded(
     if settlement is not None and ending.outcome is Outcome.RETURNED:
         halt = settlement.halt
     if halt is not None:
-        raise halted(call, halt, ran=True) from overrun
+        raise halted(call, halt, ended=ending.outcome) from overrun
     if review is not None and review.withheld:
         raise withholding(call, review, booked=settlement is not None) from overrun
     if overrun is not None:
@@ -346,16 +345,20 @@ def refusal(call: Call, admission: Admission) -> errors.Refused | errors.Evaluat
 
 
 def halted(
-    call: Call, halt: Halt, *, decision: Decision | None = None, ran: bool = False
+    call: Call, halt: Halt, *, decision: Decision | None = None, ended: Outcome | None = None
 ) -> errors.HaltedError:
-    """Return the exception that says that *halt* stops *call*, or came while it ran."""
-    did = "ran and was booked, but its result is withheld" if ran else "was not run"
+    """Return the exception that says that *halt* stops *call*, or that it ran and *ended* so meanwhile."""
+    did = "was not run"
+    if ended is Outcome.RETURNED:
+        did = "ran and was booked, but its result is withheld"
+    elif ended is not None:
+        did = "was cancelled while it ran, and may have had its effect"
     return errors.HaltedError(
         f"{call.tool.name} {did}: {stop(halt).reason}. Do not retry it; stop and tell the operator.",
         decision=decision or combine([stop(halt)]),
         call=call,
         halt=halt,
-        ran=ran,
+        ran=ended is not None,
     )
 
 

@@ -21,7 +21,7 @@ from interlock._clock import Clock, SystemClock
 from interlock._consult import Judges
 from interlock._drive import Machinery
 from interlock._flights import Flights
-from interlock._halt import Halt, Halted, HaltTarget
+from interlock._halt import Halt, Halted, HaltTarget, Named
 from interlock._ledger import Entry
 from interlock._model_call import MODEL_CALL, ModelCall
 from interlock._plugins import Plugins
@@ -395,38 +395,20 @@ class Governor:
             session_id=None if around is None else around.id,
         )
 
-    def halt(
-        self,
-        *,
-        reason: str,
-        by: str,
-        system: bool = False,
-        org: str | None = None,
-        team: str | None = None,
-        user: str | None = None,
-        session: str | None = None,
-        agent: str | None = None,
-        tool: str | None = None,
-    ) -> Halted:
+    def halt(self, *, reason: str, by: str, **target: Unpack[Named]) -> Halted:
         """
         Stop everything, or all calls of one organisation, team, user, session, agent or tool: the kill switch.
 
         When it returns with `durable`, no call that it covers is admitted any more, in any process, until `release`.
-        Async calls that run are cancelled, here at once and in other processes within a second; others cannot be
-        interrupted, and what they return is withheld. Who may do this is for the host to decide.
+        Coroutines that run are cancelled, here at once and in other processes within a second; others, streams among
+        them, are not interrupted, and what they return is withheld. Who may do this is for the host to decide.
 
         Example: `governor.halt(org="acme", reason="leaking data", by="ann")`.
 
         Args:
             reason: Why, for the record, and told to whoever is refused.
             by: Who halts, as the host has authenticated them.
-            system: Whether everything is halted; of this and those below exactly one is given.
-            org: The organisation that is halted.
-            team: The team.
-            user: The user.
-            session: The session, by its id.
-            agent: The agent.
-            tool: The tool.
+            target: Exactly one of `system=True`, `org=`, `team=`, `user=`, `session=` (its id), `agent=` and `tool=`.
 
         Returns:
             What was done. Where the store does not answer nothing is raised: `durable` is then False, the halt binds
@@ -437,42 +419,17 @@ class Governor:
             Misuse: not exactly one target is named, or nobody, or no reason.
             Conflict: there is no such session.
         """
-        target = HaltTarget.of(
-            system=system, org=org, team=team, user=user, session=session, agent=agent, tool=tool
-        )
-        done = self._machinery.flights.halt(target, reason=reason, by=by)
+        done = self._machinery.flights.halt(HaltTarget.of(**target), reason=reason, by=by)
         self._show(done.recorded)
         return done
 
-    async def ahalt(
-        self,
-        *,
-        reason: str,
-        by: str,
-        system: bool = False,
-        org: str | None = None,
-        team: str | None = None,
-        user: str | None = None,
-        session: str | None = None,
-        agent: str | None = None,
-        tool: str | None = None,
-    ) -> Halted:
+    async def ahalt(self, *, reason: str, by: str, **target: Unpack[Named]) -> Halted:
         """Do as `halt` does without blocking the event loop. Once begun it is seen through to its end."""
-        halting = partial(
-            self.halt,
-            reason=reason,
-            by=by,
-            system=system,
-            org=org,
-            team=team,
-            user=user,
-            session=session,
-            agent=agent,
-            tool=tool,
-        )
         done: Halted | None = None
         with anyio.CancelScope(shield=True):
-            done = await anyio.to_thread.run_sync(halting)
+            done = await anyio.to_thread.run_sync(
+                partial(self.halt, reason=reason, by=by, **target)
+            )
         return cast("Halted", done)
 
     def release(self, halt_id: str, *, reason: str, by: str) -> Halt:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import TypedDict, Unpack
 
 import msgspec
 
@@ -24,6 +25,23 @@ class HaltScope(StrEnum):
     TOOL = "tool"
 
 
+class Named(TypedDict, total=False):
+    """
+    What is to be halted, named by exactly one of these.
+
+    `system` is everything; the others are all calls of that organisation, team, user, session (by its id), agent or
+    tool.
+    """
+
+    system: bool
+    org: str | None
+    team: str | None
+    user: str | None
+    session: str | None
+    agent: str | None
+    tool: str | None
+
+
 class HaltTarget(msgspec.Struct, frozen=True):
     """
     What is halted.
@@ -37,36 +55,22 @@ class HaltTarget(msgspec.Struct, frozen=True):
     name: str = ""
 
     @classmethod
-    def of(
-        cls,
-        *,
-        system: bool = False,
-        org: str | None = None,
-        team: str | None = None,
-        user: str | None = None,
-        session: str | None = None,
-        agent: str | None = None,
-        tool: str | None = None,
-    ) -> HaltTarget:
+    def of(cls, **named: Unpack[Named]) -> HaltTarget:
         """
         Return the one target that is named.
 
         Raises:
             Misuse: none is named, or more than one, or a name is no text that can be stored.
         """
-        names = {
-            HaltScope.ORG: org,
-            HaltScope.TEAM: team,
-            HaltScope.USER: user,
-            HaltScope.SESSION: session,
-            HaltScope.AGENT: agent,
-            HaltScope.TOOL: tool,
-        }
-        said = [cls(scope, name) for scope, name in names.items() if name is not None]
-        said += [cls(HaltScope.SYSTEM)] if system else []
-        if len(said) != 1:
+        unknown = sorted(named.keys() - {scope.value for scope in HaltScope})
+        names = {scope: named.get(scope.value) for scope in HaltScope}
+        is_system = names.pop(HaltScope.SYSTEM)
+        said = [cls(scope, name) for scope, name in names.items() if name is not None]  # type: ignore[arg-type]
+        said += [cls(HaltScope.SYSTEM)] if is_system else []
+        if len(said) != 1 or unknown:
             raise Misuse(
                 "say what is halted by exactly one of system=True, org=, team=, user=, session=, agent=, tool="
+                + (f"; there is no {' and no '.join(unknown)}=" if unknown else "")
             )
         if said[0].scope is not HaltScope.SYSTEM and not (said[0].name and is_text(said[0].name)):
             raise Misuse(

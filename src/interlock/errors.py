@@ -124,7 +124,9 @@ class BudgetExceeded(Refused):
 
 class HaltedError(Refused):
     """
-    Somebody has halted what the call belongs to: it did not run, or it ended after the halt and its result is withheld.
+    Somebody has halted what the call belongs to.
+
+    It did not run; or, where it `ran`, it was cancelled meanwhile, or ended after the halt and its result is withheld.
 
     Attributes:
         halt: The halt: what it stops, who engaged it, and why. Calls are admitted again once it is released.
