@@ -18,7 +18,7 @@ demo: $(INSTALLED) ## Run the support desk: allowed, refused, steered, approved
 	$(BIN)/python examples/support_desk.py
 
 test: $(INSTALLED) ## Run the tests
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist worksteal
 
 check: $(INSTALLED) ## Run all that a change has to pass: format, lint, types, layers, tests
 	$(BIN)/ruff format --check

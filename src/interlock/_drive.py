@@ -16,7 +16,6 @@ import msgspec
 from interlock import _flow
 from interlock._answering import Answering
 from interlock._asking import OnAsk
-from interlock._budget import facts_about
 from interlock._call import Call
 from interlock._call_trace import trace_of
 from interlock._clock import Clock, new_id
@@ -193,36 +192,28 @@ class Performer:
         return Consultation(self._judges, self._machinery.plugins, self.call, self._mode)
 
     def _entry(self, effect: _flow.Effect[Any]) -> entries.Entry:
-        policy = self._judges.policy
-        match effect:
-            case _flow.Admit(call, counsel, trace):
-                return entries.Admit(
-                    call=call,
-                    counsel=counsel,
-                    claims=policy.budgets.claims(facts_about(call)),
-                    policy=policy.digest,
-                    trace=trace,
-                )
-            case _flow.Ask(call, counsel, trace):
-                return entries.Ask(
-                    call=call,
-                    counsel=counsel,
-                    claims=policy.budgets.claims(facts_about(call)),
-                    policy=policy.digest,
-                    trace=trace,
-                )
-            case _flow.Settle(call, ending, trace, reviewed):
-                return entries.Settle(
-                    call=call,
-                    ending=ending,
-                    used=self._priced(),
-                    claims=policy.budgets.claims(facts_about(call)),
-                    duration_us=self._duration_us(),
-                    trace=trace,
-                    reviewed=reviewed,
-                )
-            case _:
-                raise _unknown(effect)
+        policy, call = self._judges.policy, effect.call
+        claims = policy.budgets.claims_on(call)
+        if type(effect) is _flow.Settle:
+            return entries.Settle(
+                call=call,
+                ending=effect.ending,
+                used=self._priced(),
+                claims=claims,
+                duration_us=self._duration_us(),
+                trace=effect.trace,
+                reviewed=effect.reviewed,
+            )
+        if not isinstance(effect, (_flow.Admit, _flow.Ask)):
+            raise _unknown(effect)
+        kind = entries.Admit if type(effect) is _flow.Admit else entries.Ask
+        return kind(
+            call=call,
+            counsel=effect.counsel,
+            claims=claims,
+            policy=policy.digest,
+            trace=effect.trace,
+        )
 
     def _priced(self) -> Priced | None:
         call, usage = self.call, self._used

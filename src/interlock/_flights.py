@@ -24,6 +24,7 @@ import anyio.lowlevel
 from interlock._call import Call
 from interlock._clock import Clock, new_id
 from interlock._halt import Halt, Halted, HaltTarget, targets_of
+from interlock._loops import asyncio_task
 from interlock.errors import StoreUnavailable
 from interlock.store import halts
 from interlock.store.engine import Store
@@ -80,14 +81,15 @@ class Flight:
             self._task.cancel()
 
     def __enter__(self) -> Self:
-        loop: Any = anyio.lowlevel.current_token().native_token
-        if isinstance(loop, asyncio.AbstractEventLoop):
+        task = asyncio_task()
+        if task is not None:
             # Not a scope of anyio, which keeps a task alive whose loop was dropped: see `Flights`.
-            self._soon: Callable[..., object] = loop.call_soon_threadsafe
-            self._task = task = asyncio.current_task()
-            self._before = 0 if task is None else task.cancelling()
+            self._soon: Callable[..., object] = task.get_loop().call_soon_threadsafe
+            self._task = task
+            self._before = task.cancelling()
         else:
-            self._soon = loop.run_sync_soon
+            native: Any = anyio.lowlevel.current_token().native_token
+            self._soon = native.run_sync_soon
             self._scope = anyio.CancelScope()
             self._scope.__enter__()
         self._inside = True

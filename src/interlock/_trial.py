@@ -14,7 +14,6 @@ from typing import Any, Self
 
 import msgspec
 
-from interlock._budget import facts_about
 from interlock._call import Call, Identity, Risk, Tool, describe
 from interlock._consult import Consultation, Judges
 from interlock._decide import decide
@@ -156,9 +155,7 @@ class Trial:
             decision=decision,
             situation=situation,
             steps=tuple(self.policy.explained(situation)),
-            counted_by=tuple(
-                claim.budget.name for claim in self.policy.budgets.claims(facts_about(call))
-            ),
+            counted_by=tuple(claim.budget.name for claim in self.policy.budgets.claims_on(call)),
             points=counsel.points,
         )
 

@@ -111,7 +111,7 @@ def test_no_normal_form_is_a_way_around(word: str, form: Any, fold: bool) -> Non
 
 @pytest.mark.promise(1)
 @pytest.mark.parametrize(
-    "value", [None, 5, True, b"evil", ["evil"], ("ok",), {"ok": 1}, object()], ids=repr
+    "value", [None, 5, True, b"evil", ["evil"], ("ok",), {"ok": 1}, ...], ids=repr
 )
 def test_what_is_no_text_does_not_pass(value: Any) -> None:
     """Broken if an argument that is in no list because it is no text is let through."""

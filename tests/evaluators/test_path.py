@@ -133,9 +133,7 @@ def test_what_is_no_file_is_refused(root: Path) -> None:
 
 
 @pytest.mark.promise(1)
-@pytest.mark.parametrize(
-    "value", [None, 5, b"/x", ["/x"], Path("/x"), {"a": 1}, object()], ids=repr
-)
+@pytest.mark.parametrize("value", [None, 5, b"/x", ["/x"], Path("/x"), {"a": 1}, ...], ids=repr)
 def test_what_is_no_text_is_denied(value: Any, root: Path) -> None:
     """Broken if what cannot be judged passes."""
     assert "is missing or no text" in (objection(value, root) or "")

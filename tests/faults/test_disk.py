@@ -6,7 +6,7 @@ import resource
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Connection, event
 
 from interlock import Governor, governed
-from interlock.errors import StoreUnavailable
+from interlock.errors import Conflict, StoreUnavailable
 from tests.faults._shapes import Shape, Witness, every_shape
 from tests.races._audit import audit
 
@@ -212,6 +212,25 @@ def test_closed_while_a_tool_runs(governor: Make, shape: Shape, database: str) -
         session.__exit__(None, None, None)
     with Governor(database) as after:
         assert len(audit(after).in_doubt) == 1
+
+
+@every_shape
+@pytest.mark.promise(6)
+def test_a_session_that_is_lost_while_its_tool_runs(
+    governor: Make, shape: Shape, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Broken if a call whose outcome cannot be recorded, its session's row being gone, is no longer in doubt."""
+    one = governor()
+
+    def lose() -> None:
+        with closing(sqlite3.connect(path_of(one))) as stranger, stranger:
+            stranger.execute("DELETE FROM sessions")
+
+    before = Witness(one).intents()
+    with suppress(Conflict), one.session("lost", agent="l"):
+        assert shape.run(shape.make(lambda: _elsewhere(lose))) == "done"
+        assert sum("in doubt" in record.getMessage() for record in caplog.records) == 1
+    assert len(Witness(one).intents() - before) == 1
 
 
 @contextmanager

@@ -240,6 +240,56 @@ def test_a_batch_is_bounded(store: Store, writer: Writer, commits: list[int]) ->
     assert 4 <= len(commits) <= 5
 
 
+def _await(writer: Writer, job: Job) -> Any:
+    """Run *job* as a caller on an event loop of its own does."""
+
+    async def caller() -> Any:
+        return await writer.arun(Waited(job))
+
+    return asyncio.run(caller())
+
+
+@pytest.mark.parametrize("closes", [False, True], ids=["until there is room", "until it closes"])
+@pytest.mark.parametrize("call", [run, _await])
+def test_who_finds_the_queue_full_waits_outside(
+    store: Store,
+    writer: Writer,
+    call: Callable[[Writer, Job], Any],
+    closes: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Broken if a store that is slow fills the memory with jobs, or who waits outside is forgotten there."""
+    monkeypatch.setattr("interlock.store.writer.MAX_WAITING", 2)
+    ended: list[object] = []
+
+    def caller(n: int) -> None:
+        try:
+            call(writer, put(n))
+        except StoreUnavailable as error:
+            ended.append(error)
+        else:
+            ended.append(n)
+
+    def start(n: int) -> threading.Thread:
+        thread = threading.Thread(target=caller, args=(n,))
+        thread.start()
+        # The writer's thread has taken the first and waits for its turn.
+        _until(lambda: writer._thread is not None and writer._queue.qsize() + writer._outside == n)
+        return thread
+
+    with busy(writer):
+        threads = [start(n) for n in range(6)]
+        assert (writer._queue.qsize(), writer._outside) == (2, 3)
+        if closes:
+            threads.append(threading.Thread(target=writer.close))
+            threads[-1].start()
+            _until(lambda: len(ended) == 3)
+    for thread in threads:
+        thread.join()
+    assert written(store) == list(range(3 if closes else 6))
+    assert len(ended) == 6
+
+
 @pytest.mark.parametrize(
     "error", [ValueError("no"), SystemExit(3), KeyboardInterrupt(), CancelledError()], ids=repr
 )

@@ -16,6 +16,7 @@ import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -123,8 +124,9 @@ def table(*columns: str) -> Table:
 
 
 def show(renderable: Any) -> None:
-    """Print for people: in colour on a terminal, plain elsewhere."""
-    Console(soft_wrap=False).print(renderable)
+    """Print for people: in colour on a terminal, plain elsewhere, where a sentence stays on its line."""
+    console = Console()
+    console.print(renderable, soft_wrap=isinstance(renderable, Text) and not console.is_terminal)
 
 
 def instant(at: datetime | None) -> str:

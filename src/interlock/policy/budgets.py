@@ -17,9 +17,9 @@ from pydantic import (
     model_validator,
 )
 
-from interlock._budget import MAX_SUM, Budget, Claim, Dimension, Limits, claims, nano
+from interlock._budget import MAX_SUM, Budget, Claim, Dimension, Limits, claims, facts_about, nano
 from interlock._calendar import Period
-from interlock._call import money
+from interlock._call import Call, money
 from interlock._verdict import Verdict
 from interlock.policy.values import Duration, Name, OneOrMore, Strict, Zone
 
@@ -132,6 +132,10 @@ class Budgets:
         if not self._all:
             return ()
         return claims(self._counting(facts[Dimension.TOOL] or ""), facts)
+
+    def claims_on(self, call: Call) -> tuple[Claim, ...]:
+        """Return the budgets that count *call*."""
+        return self.claims(facts_about(call)) if self._all else ()
 
     def _find(self, tool: str) -> tuple[Budget, ...]:
         return tuple(

@@ -39,8 +39,11 @@ def _is_this(tables: Tables) -> Any:
     return (table.c.session_id == bindparam("session")) & (table.c.call_id == bindparam("call"))
 
 
-_HELD = Prepared(lambda tables: select(tables.intents.c.reserved).where(_is_this(tables)))
-_CLOSE = Prepared(lambda tables: delete(tables.intents).where(_is_this(tables)))
+_CLOSE = Prepared(
+    lambda tables: (
+        delete(tables.intents).where(_is_this(tables)).returning(tables.intents.c.reserved)
+    )
+)
 
 
 def post(connection: Connection, entries: Sequence[Entry]) -> list[Any]:
@@ -115,10 +118,10 @@ class _Page:
         sessions = {entry.call.session_id for entry in entries}
         settled = [entry.call for entry in entries if isinstance(entry, Settle)]
         halts.share(connection)
-        heads, held_rows, time, stopping = read(
+        heads, closed, time, stopping = read(
             connection,
             ask_heads(sessions),
-            (_HELD, [_key(call) for call in settled]),
+            (_CLOSE, [_key(call) for call in settled]),
             ask_time(connection),
             halts.ask_first(),
         )
@@ -127,12 +130,11 @@ class _Page:
         self._at = told(connection, time)
         self._holding: dict[str, Held | None] = {
             call.id: Held.read(rows[0][0]) if rows[0][0] else None
-            for call, rows in zip(settled, held_rows, strict=True)
+            for call, rows in zip(settled, closed, strict=True)
             if rows
         }
         self._accounts = Accounts(connection)
         self._opened: dict[str, dict[str, object]] = {}
-        self._closed: list[dict[str, object]] = []
         self._usage: list[dict[str, object]] = []
         if wants := wanted(entries, self._holding, at=self._at):
             self._accounts.lock(wants, at=self._at)
@@ -141,6 +143,8 @@ class _Page:
     def enter(self, entry: Entry) -> Any:
         chain = self._chains[entry.call.session_id]
         if chain is None:
+            if entry.call.id in self._holding:  # its intent is to stay, so the transaction must not
+                raise unknown(entry.call.session_id)
             return unknown(entry.call.session_id)
         match entry:
             case Settle():
@@ -153,7 +157,6 @@ class _Page:
     def write(self) -> None:
         write(self._connection, self._chains.values())
         _OPEN.run(self._connection, list(self._opened.values()))
-        _CLOSE.run(self._connection, self._closed)
         usage.write(self._connection, self._usage)
         self._accounts.write()
 
@@ -300,8 +303,7 @@ class _Page:
         if call.id not in self._holding:
             return None
         held = self._holding.pop(call.id)
-        if self._opened.pop(call.id, None) is None:
-            self._closed.append(_key(call))
+        self._opened.pop(call.id, None)  # where it was admitted in this very transaction
         charged: Amounts | None = None
         if held is not None:
             charged = entry.charge(held.amounts)

@@ -10,8 +10,9 @@ from typing import Any, Generic, TypeVar
 
 import anyio
 import anyio.to_thread
-import sniffio
 from sqlalchemy import Connection
+
+from interlock._loops import asyncio_task
 
 _T = TypeVar("_T")
 
@@ -84,11 +85,12 @@ class Job(Generic[_T]):
 
     def aexpect(self) -> None:
         """Make ready to be awaited by this task; to be called before the job is handed over."""
-        if sniffio.current_async_library() == "asyncio":
-            self.loop = asyncio.get_running_loop()
-            self._signal = self.loop.create_future()
-        else:
+        task = asyncio_task()
+        if task is None:
             self.bell = Bell()
+        else:
+            self.loop = task.get_loop()
+            self._signal = self.loop.create_future()
 
     def is_wanted(self) -> bool:
         """Whether the caller still waits; one that was interrupted before its turn came has gone."""

@@ -126,7 +126,8 @@ class Writer:
         self._turn = threading.Lock()
         self._inside = threading.local()
         self._gate = threading.Lock()
-        self._room = threading.Semaphore(MAX_WAITING)
+        self._room = threading.Condition()
+        self._outside = 0  # callers who wait for room in the queue
         self._queue: SimpleQueue[Job[Any] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._crowd = 1  # how many were served together lately, so how many may come back together
@@ -156,7 +157,8 @@ class Writer:
                 finally:
                     self._turn.release()
             job.expect()
-            self._room.acquire()
+            if self._is_full():
+                self._wait_for_room()
             self.submit(job)
             job.wait()
             return job.outcome()
@@ -169,8 +171,8 @@ class Writer:
             The result, and the cancellation that arrived and was held back: the caller has to raise it when what was
             written is provided for. Scopes of anyio keep theirs until they are left, and deliver it themselves.
         """
-        if not self._room.acquire(blocking=False):
-            await anyio.to_thread.run_sync(self._room.acquire)
+        if self._is_full():
+            await anyio.to_thread.run_sync(self._wait_for_room)
         job.aexpect()
         with _in_writer:
             self.submit(job)
@@ -191,6 +193,8 @@ class Writer:
                 self._closed = True
                 thread, self._thread = self._thread, None
                 self._queue.put(None)
+            with self._room:
+                self._room.notify_all()
             if thread is not None:
                 thread.join()
             with self._turn:  # a caller may still be driving
@@ -230,7 +234,6 @@ class Writer:
         """
         with self._gate:
             if self._closed:
-                self._room.release()
                 raise StoreUnavailable(f"{self._why_closed}; nothing was written")
             if self._thread is None:
                 self._thread = threading.Thread(
@@ -238,6 +241,19 @@ class Writer:
                 )
                 self._thread.start()
             self._queue.put(job)
+
+    def _is_full(self) -> bool:
+        return self._queue.qsize() >= MAX_WAITING
+
+    def _wait_for_room(self) -> None:
+        with self._room:
+            # Counted before looking: whoever makes room either sees the count or has made it already.
+            self._outside += 1
+            try:
+                while self._is_full() and not self._closed:
+                    self._room.wait()
+            finally:
+                self._outside -= 1
 
     def _serve(self) -> None:
         with _in_writer:
@@ -263,7 +279,9 @@ class Writer:
                     last = True
                     break
                 batch.append(waiting)
-            self._room.release(len(batch))
+            if self._outside:
+                with self._room:
+                    self._room.notify_all()
             self._together([one for one in batch if one.is_wanted()])
             # Those who waited meanwhile would else be served without those woken now, and these without them.
             self._crowd = len(batch) + self._queue.qsize()
