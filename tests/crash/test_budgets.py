@@ -67,7 +67,7 @@ def kill_many(nursery: Nursery, url: str, tmp_path: Path, mode: str, kills: int)
 @pytest.mark.promise(3, 6)
 def test_kills(nursery: Nursery, either: str, tmp_path: Path, mode: str) -> None:
     """Broken if a kill loses a charge, leaves a reservation that no open call explains, or hides an effect."""
-    kill_many(nursery, either, tmp_path, mode, 25)
+    kill_many(nursery, either, tmp_path, mode, 50)
 
 
 @pytest.mark.soak

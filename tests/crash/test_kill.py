@@ -43,8 +43,12 @@ def kill_many(nursery: Nursery, tmp_path: Path, mode: str, kills: int) -> None:
                 )
                 assert life.status == -signal.SIGKILL, f"seed {seed}: the child ended by itself"
                 returned.update(life.acknowledged)
-                with Governor(url) as governor:
-                    moments += judge(audit(governor), returned, effects(side_file), life)
+                try:
+                    with Governor(url) as governor:
+                        moments += judge(audit(governor), returned, effects(side_file), life)
+                except AssertionError as error:
+                    error.add_note(f"seed {seed}")
+                    raise
     # Or else the kills came at other moments than they were meant to.
     for moment in ("killed while opening", "returned", "in doubt", "effect without outcome"):
         assert moments[moment] > 0, f"seed {seed}: {moments}"
