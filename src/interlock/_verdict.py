@@ -91,10 +91,10 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def admits(self) -> bool:
         """Whether the call may run."""
-        if self.mode is not Mode.ENFORCE:
-            return self.mode is Mode.OBSERVE
-        asked = self.verdict is Verdict.ASK and self.approved_by is not None
-        return asked or self.verdict is Verdict.ALLOW
+        if self.mode is Mode.ENFORCE:
+            asked = self.verdict is Verdict.ASK and self.approved_by is not None
+            return asked or self.verdict is Verdict.ALLOW
+        return self.mode is Mode.OBSERVE
 
     @property
     def simulates(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
 from typing import ClassVar, TypeAlias, get_args
 
 import msgspec
@@ -380,6 +381,7 @@ def _seal(  # noqa: PLR0917 - all that a row has
     return digest(encode(fields))
 
 
+@lru_cache(maxsize=16)  # all that a transaction writes has one time
 def _instant(at: datetime) -> str:
     """Return *at* as `isoformat` writes it, to the microsecond."""
     if (

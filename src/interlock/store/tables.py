@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Literal
 
 from sqlalchemy import (
@@ -33,6 +34,7 @@ _OURS = "interlock"
 """The mark in `Table.info` by which our tables are known among a host's."""
 
 
+@lru_cache(maxsize=16)  # all that a transaction writes has one time
 def to_microseconds(value: datetime) -> int:
     """
     Return an aware time as whole microseconds since 1970 in UTC.
