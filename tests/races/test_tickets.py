@@ -186,10 +186,11 @@ def test_one_outcome_each_among_all_ways(
     lifetime = {"id": "short", "tools": ["act"], "verdict": "ask", "expires": "3s"}
     one = governor({**worker.ASK, "rules": [lifetime]})
     rounds, won, lost = max(1, count // 40), [], Counter[str]()
-    states: Counter[str] = Counter()
-    for number in range(rounds):
+    raced, done = False, 0
+    # A busy machine can sleep through a ticket's last moments; such a round counts, and another is run.
+    while done < rounds or (not raced and done < rounds + 10):
         with one.session("shared", agent="racer"):
-            ids = [ask(number * 40 + n) for n in range(min(40, count))]
+            ids = [ask(done * 40 + n) for n in range(min(40, count))]
             first = one.read(tickets.get, ids[0])
             # Of a ticket's three seconds the last moments are raced for: before, and after, there is but one way.
             while one.read(_left, first.id) > timedelta(milliseconds=150):
@@ -219,15 +220,15 @@ def test_one_outcome_each_among_all_ways(
             won += [tuple(item) for answer in answers for item in answer["won"]]
             lost += sum((Counter(answer["errors"]) for answer in answers), Counter())
             won += [(e.event.ticket_id, "interlock") for e in _expired(one)]
-            for ticket_id in ids:
-                row = one.read(tickets.get, ticket_id)
-                states[row.state.value] += 1
-    assert set(lost) == {"Conflict"}, "nobody came second: no race was run"
+        done += 1
+        raced = len({by for _, by in won if by != "interlock"}) > 1 and bool(lost)
+    assert raced, "no two deciders had their way in any round: no race was run"
+    assert set(lost) == {"Conflict"}
     books = audit(one)
     firsts = {}
     for fact in books.of_kind("ticket_resolved"):
         firsts.setdefault(fact.body["ticket_id"], []).append((fact.body["state"], fact.body["by"]))
-    assert len(firsts) == rounds * min(40, count)
+    assert len(firsts) == done * min(40, count)
     # An approval that nobody used expires, too: that is not an answer, and comes after it.
     tails = [tail for _, *tail in firsts.values() if tail]
     assert {tuple(tail) for tail in tails} <= {
@@ -239,7 +240,6 @@ def test_one_outcome_each_among_all_ways(
     assert sorted(answered) == sorted(
         (ticket_id, by) for ticket_id, (state, by) in by_ticket.items() if by != "interlock"
     )
-    assert len({by for _, by in answered}) > 1, "one decider answered everything: no race was run"
 
 
 def _left(connection: Any, ticket_id: str) -> timedelta:
