@@ -33,6 +33,7 @@ TABLE_NAMES = [
     "budget_windows",
     "budget_leases",
     "usage",
+    "counters",
 ]
 POLICY: dict[str, Any] = {
     "version": 1,
@@ -183,7 +184,7 @@ def problems(store: str) -> list[str]:
 
 def _found(governor: Governor) -> list[str]:
     sessions = [report.problem for report in governor.verify() if report.problem is not None]
-    return sessions + governor.verify_budgets()
+    return sessions + governor.verify_budgets() + governor.verify_counters()
 
 
 class Forger:

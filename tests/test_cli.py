@@ -131,8 +131,9 @@ def test_verify_exits_with_1_on_a_changed_row(cli: Cli, ticket: str, tmp_path: P
     verified = cli("verify")
     assert verified.returncode == 1
     assert "event 2" in verified.stdout
-    [report] = lines(cli("verify", "--json"))
+    report, counter = lines(cli("verify", "--json"))
     assert "event 2" in str(report["problem"])
+    assert "decisions" in str(counter["counters"])
 
 
 def test_looking_creates_nothing(cli: Cli, tmp_path: Path) -> None:

@@ -132,8 +132,11 @@ GOLDEN: dict[events.Event, str] = {
         '{"asked":["policy:p/r"],"by":"ann","calls":2,"cost":0,"expires_at":"2026-01-02T03:04:05.000006Z",'
         '"grant_id":"t-1","kind":"grant_given","policy":"p","resources":null,"tool":"refund"}'
     ),
-    events.TicketResolved(ticket_id="t-1", state=TicketState.DENIED, by="ann", comment="no"): (
-        '{"by":"ann","comment":"no","kind":"ticket_resolved","state":"denied","ticket_id":"t-1"}'
+    events.TicketResolved(
+        ticket_id="t-1", state=TicketState.DENIED, by="ann", comment="no", waited_us=1_500_000
+    ): (
+        '{"by":"ann","comment":"no","kind":"ticket_resolved","state":"denied","ticket_id":"t-1",'
+        '"waited_us":1500000}'
     ),
     events.CallFinished(
         call_id="c-1", tool="refund", outcome=Outcome.RAISED, duration_us=7, error_type="ValueError"

@@ -34,9 +34,10 @@ from interlock.evaluators import Panel
 from interlock.events import Recorded, SessionOpened
 from interlock.policy import Policy, PolicyFile
 from interlock.policy.budgets import Budgets
-from interlock.store import halts, policies, sessions
+from interlock.store import halts, policies, sessions, verify_counters
 from interlock.store.engine import Store
 from interlock.store.events import history
+from interlock.store.health import Health, health
 from interlock.store.usage import Receipt
 from interlock.store.verify import Report, orphans, session_ids, verify
 from interlock.store.verify_budgets import disagreements
@@ -446,6 +447,19 @@ class Governor:
     def halts(self, *, after: str | None = None, limit: int = 50) -> list[Halt]:
         """Return up to *limit* halts that stand, oldest first, engaged after the halt whose id is *after*."""
         return self.read(halts.standing, after=after, limit=limit)
+
+    def health(self) -> Health:
+        """
+        Return how the store is, and how far this process is behind with writing; history makes it no slower.
+
+        Raises:
+            StoreUnavailable: the store did not answer, which is an answer, too.
+        """
+        return msgspec.structs.replace(self.read(health), writing=self._machinery.store.writing())
+
+    def verify_counters(self) -> list[str]:
+        """Recompute the counters from the events; return a sentence for each that disagrees."""
+        return self.read(verify_counters.disagreements)
 
     def verify_budgets(self) -> list[str]:
         """Recompute what is reserved and spent of every budget; return a sentence for each row that disagrees."""

@@ -57,6 +57,23 @@ class SessionState(msgspec.Struct, frozen=True, kw_only=True):
     closed_at: datetime | None = None
 
 
+def status_after(status: SessionStatus, event: events.Event) -> SessionStatus:
+    """Return the status of a session that had *status* when *event* happened."""
+    moved = _MOVES.get(type(event))
+    if moved is not None:
+        return moved
+    if isinstance(event, events.SessionClosed):
+        return SessionStatus.ABORTED if event.error_type else SessionStatus.COMPLETED
+    return status
+
+
+_MOVES: Mapping[type, SessionStatus] = {
+    events.SessionOpened: SessionStatus.OPEN,
+    events.SessionPaused: SessionStatus.PAUSED,
+    events.SessionResumed: SessionStatus.OPEN,
+}
+
+
 def fold(history: Iterable[events.Recorded], state: SessionState | None = None) -> SessionState:
     """
     Return the state after *history*, which continues *state*.
@@ -74,13 +91,11 @@ def _after(state: SessionState, recorded: events.Recorded) -> SessionState:
     match recorded.event:
         case events.SessionOpened() as opened:
             return msgspec.structs.replace(state, opened=opened, opened_at=recorded.at)
-        case events.SessionClosed(error_type=error_type):
-            status = SessionStatus.ABORTED if error_type else SessionStatus.COMPLETED
+        case events.SessionClosed() as closed:
+            status = status_after(state.status, closed)
             return msgspec.structs.replace(state, status=status, closed_at=recorded.at)
-        case events.SessionPaused():
-            return msgspec.structs.replace(state, status=SessionStatus.PAUSED)
-        case events.SessionResumed():
-            return msgspec.structs.replace(state, status=SessionStatus.OPEN)
+        case events.SessionPaused() | events.SessionResumed() as moved:
+            return msgspec.structs.replace(state, status=status_after(state.status, moved))
         case events.CallDecided() as decided:
             running = dict(state.running)
             if decided.admitted:

@@ -116,13 +116,15 @@ class TicketResolved(_Event, frozen=True, kw_only=True, tag="ticket_resolved"):
     """
     A ticket has its answer: `state` is APPROVED, by the last whose yes was missing; DENIED; EXPIRED; or CANCELLED.
 
-    Of the last two `by` is `interlock`: time has passed, or the session was closed.
+    Of the last two `by` is `interlock`: time has passed, or the session was closed. `waited_us` is for how many
+    microseconds the ticket was open.
     """
 
     ticket_id: str
     state: TicketState
     by: str
     comment: str | None = None
+    waited_us: int
 
 
 class GrantGiven(_Event, frozen=True, kw_only=True, tag="grant_given"):

@@ -53,6 +53,7 @@ _SHAPES = {
     "id": _ID,
     "digest": r"\b[0-9a-f]{64}\b",
     "date": r"\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)?Z",
+    "day": r"\b\d{4}-\d\d-\d\d\b",
     "time": r"\d\d:\d\d:\d\d\.\d{3}",
     "duration": r"\b\d+\.\d+ m?s\b",
 }

@@ -13,6 +13,7 @@ from sqlalchemy import make_url
 from tests.ledger._reference import AMOUNTS, Triple, Window
 
 _TABLES = (
+    "counters",
     "usage",
     "budget_leases",
     "budget_windows",

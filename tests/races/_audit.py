@@ -58,7 +58,8 @@ def audit(governor: Governor) -> Books:
     Read the books of *governor*, which must not be in memory, and assert all that must hold in every state of them.
 
     No number is missing or taken twice; no call is decided or finished twice, or finished without having been
-    admitted; the open intents are exactly the calls admitted and not finished; every chain verifies.
+    admitted; the open intents are exactly the calls admitted and not finished; every chain verifies, and the counters
+    are what the events add up to.
     """
     facts, intents = _read(governor._machinery.store.url)
     _assert_gapless(facts)
@@ -74,6 +75,7 @@ def audit(governor: Governor) -> Books:
     assert [report.problem for report in reports if report.problem] == []
     assert {report.session_id for report in reports} == {fact.session_id for fact in facts}
     assert {call for report in reports for call in report.in_doubt} == intents
+    assert governor.verify_counters() == []
     listed = governor.read(calls.in_doubt, limit=len(intents) + 1)
     assert {call for call, _, _ in listed} == intents
     return Books(facts, set(decided), admitted, set(finished), intents, reports)

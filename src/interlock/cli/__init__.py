@@ -11,7 +11,17 @@ import sys
 
 import typer
 
-from interlock.cli import approvals, budgets, database, halts, history, plugins, policy, usage
+from interlock.cli import (
+    approvals,
+    budgets,
+    database,
+    halts,
+    health,
+    history,
+    plugins,
+    policy,
+    usage,
+)
 from interlock.errors import InterlockError
 
 app = typer.Typer(
@@ -24,6 +34,8 @@ app = typer.Typer(
 app.command()(history.sessions)
 app.command()(history.events)
 app.command()(history.verify)
+app.command()(health.health)
+app.command()(health.scorecard)
 app.command()(budgets.budgets)
 app.command()(usage.usage)
 app.command()(halts.halt)

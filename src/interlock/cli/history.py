@@ -94,19 +94,22 @@ def verify(db: Database = DEFAULT, *, json: Json = False) -> None:
                     reports.append(report)
         wrong = governor.verify_budgets()
         broken = governor.read(halts.disagreements)
-    problems += len(wrong) + len(broken)
+        miscounted = governor.verify_counters()
+    others = wrong + broken + miscounted
+    problems += len(others)
     if json:
         print_json({"budgets": problem} for problem in wrong)
         print_json({"halts": problem} for problem in broken)
+        print_json({"counters": problem} for problem in miscounted)
     else:
         for report in reports:
             _print_report(report)
         sound = Text(
-            f"{seen - problems + len(wrong) + len(broken)} of {seen} sessions verified",
+            f"{seen - problems + len(others)} of {seen} sessions verified",
             style="green" if not problems else "red",
         )
-        for problem in wrong + broken:
-            show(Text(problem, style="red"))
+        for problem in others:
+            show(safe(problem, "red"))
         show(sound)
     raise typer.Exit(code=1 if problems else 0)
 

@@ -279,7 +279,7 @@ class _Page:
             return None
         if ticket.state is TicketState.DENIED or self._at < ticket.expires_at:
             return ticket
-        expired = tickets.end(connection, ticket, TicketState.EXPIRED)
+        expired = tickets.end(connection, ticket, TicketState.EXPIRED, at=self._at)
         if expired is not None:
             chain.append(expired, at=self._at)
         return None

@@ -17,6 +17,8 @@ from sqlalchemy.exc import ArgumentError
 from interlock._clock import Clock, SystemClock
 from interlock.errors import Misuse, StoreUnavailable
 from interlock.store import calls, entries, schema
+from interlock.store.counters import new_shard
+from interlock.store.health import Writing
 from interlock.store.jobs import Job
 from interlock.store.postgres import Postgres
 from interlock.store.readers import Readers
@@ -83,7 +85,7 @@ class Store:
             clock = SystemClock()
         # Only where rows are locked one by one can there be something to lease.
         worker = Worker() if isinstance(self.database, Postgres) else None
-        self._binding = Binding(self.tables, clock=clock, worker=worker)
+        self._binding = Binding(self.tables, clock=clock, worker=worker, shard=new_shard())
         self._turnstile = self._new_turnstile()
         self._readers = Readers()
         self._lost: str | None = None
@@ -137,6 +139,10 @@ class Store:
     async def apost(self, entry: entries.Entry) -> tuple[Any, BaseException | None]:
         """Do as `post` does, awaiting; see `Writer.arun` for what is returned beside the result."""
         return await self._writer.arun(Job(None, entry))
+
+    def writing(self) -> Writing:
+        """Return how far this process is behind with what it has to write."""
+        return self._writer.writing()
 
     def read(
         self,
@@ -265,6 +271,7 @@ class Store:
         self._readers = Readers()
         if self._binding.worker is not None:
             self._binding.worker = Worker()  # what the parent has leased is the parent's
+        self._binding.shard = new_shard()
         self._writer = self._new_writer()
         _inherited.append(self.watch)  # its connection is the parent's
         self.watch = self._new_watch()

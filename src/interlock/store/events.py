@@ -10,8 +10,11 @@ from sqlalchemy import Connection, Row, select, update
 
 from interlock import events
 from interlock._clock import new_id
-from interlock._state import SessionStatus
+from interlock._counters import Count, counts
+from interlock._state import SessionStatus, status_after
 from interlock.errors import Conflict
+from interlock.store import counters
+from interlock.store.counters import Tally
 from interlock.store.statements import Prepared, insertion, read, tables_of, value
 from interlock.store.tables import to_microseconds
 
@@ -52,7 +55,7 @@ class Chain:
         memory: What the session remembers for its policy, as it is stored; None: nothing.
     """
 
-    __slots__ = ("_rows", "hash", "memory", "seq", "session_id", "status")
+    __slots__ = ("_counts", "_rows", "hash", "memory", "seq", "session_id", "status")
 
     def __init__(
         self,
@@ -68,6 +71,7 @@ class Chain:
         self.hash = hash
         self.memory = memory
         self._rows: list[dict[str, object]] = []
+        self._counts: list[tuple[int, list[Count]]] = []
 
     def append(
         self, event: events.Event, *, at: datetime, trace: events.TraceIds | None = None
@@ -91,11 +95,16 @@ class Chain:
         )
         self.seq, self.hash = recorded.seq, recorded.hash
         self._rows.append(_row(recorded))
+        self._counts.append((to_microseconds(at), counts(event, self.status)))
+        self.status = status_after(self.status, event)
         return recorded
 
-    def taken(self) -> list[dict[str, object]]:
-        """Return the rows to be written, once."""
+    def taken(self, tally: Tally) -> list[dict[str, object]]:
+        """Return the rows to be written, once, and have *tally* take what they add to the counters."""
         rows, self._rows = self._rows, []
+        counted, self._counts = self._counts, []
+        for at_us, some in counted:
+            tally.add(at_us, some)
         return rows
 
 
@@ -147,8 +156,9 @@ def write(connection: Connection, changed: Iterable[Chain | None]) -> None:
     """Write what has been appended to the chains in *changed* since it was last written."""
     rows: list[dict[str, object]] = []
     heads: list[dict[str, object]] = []
+    tally = Tally()
     for chain in changed:
-        if chain is not None and (new := chain.taken()):
+        if chain is not None and (new := chain.taken(tally)):
             rows += new
             heads.append(
                 {
@@ -160,6 +170,7 @@ def write(connection: Connection, changed: Iterable[Chain | None]) -> None:
             )
     _INSERT.run(connection, rows)
     _ADVANCE.run(connection, heads)
+    counters.write(connection, tally.sums())
 
 
 def append(

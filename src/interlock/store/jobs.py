@@ -59,12 +59,13 @@ class Job(Generic[_T]):
     Whoever does it leaves `result` or `error`, and wakes the caller once that is durable.
     """
 
-    __slots__ = ("_done", "_signal", "bell", "entry", "error", "loop", "result", "run")
+    __slots__ = ("_done", "_signal", "bell", "entry", "error", "loop", "queued_at", "result", "run")
 
     def __init__(self, run: Callable[[Connection], _T] | None, entry: object = None) -> None:
         """Leave it undone, with nobody waiting."""
         self.run = run
         self.entry = entry
+        self.queued_at = 0.0
         self.result: Any = None
         self.error: BaseException | None = None
         self._done = False

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 from interlock import events
 from interlock._call import Identity
 from interlock._clock import new_id
-from interlock._state import SessionStatus
+from interlock._state import SessionStatus, status_after
 from interlock._verdict import Mode
 from interlock.errors import Conflict
 from interlock.store import tickets
@@ -85,25 +85,18 @@ def close_session(
     Raises:
         Conflict: there is no such session, or it is closed.
     """
-    table = tables_of(connection).sessions
-    status = SessionStatus.ABORTED if error_type else SessionStatus.COMPLETED
-    at = now(connection)
-    closed = connection.execute(
-        update(table)
-        .where(
-            table.c.id == session_id,
-            table.c.status.in_([SessionStatus.OPEN.value, SessionStatus.PAUSED.value]),
-        )
-        .values(status=status.value, closed_at=at)
-    )
-    if closed.rowcount != 1:
-        raise Conflict(f"session {session_id} is not open, so it cannot be closed")
     chain = lock(connection, session_id)
-    ended: list[events.Event] = [
-        *tickets.cancel(connection, session_id, at=at),
-        events.SessionClosed(error_type=error_type),
-    ]
-    return append(connection, chain, ended, at=at)
+    if chain.status not in {SessionStatus.OPEN, SessionStatus.PAUSED}:
+        raise Conflict(f"session {session_id} is {chain.status}, so it cannot be closed")
+    at, closed = now(connection), events.SessionClosed(error_type=error_type)
+    table = tables_of(connection).sessions
+    plain(connection).execute(
+        update(table)
+        .where(table.c.id == session_id)
+        .values(status=status_after(chain.status, closed).value, closed_at=at)
+    )
+    cancelled = tickets.cancel(plain(connection), session_id, at=at)
+    return append(connection, chain, [*cancelled, closed], at=at)
 
 
 def pause_session(connection: Connection, session_id: str) -> events.Recorded:

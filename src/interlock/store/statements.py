@@ -46,6 +46,7 @@ class Binding:
         clock: Clock | None = None,
         link: Link | None = None,
         worker: Worker | None = None,
+        shard: int = 0,
         compiled: dict[Prepared, Statement] | None = None,
     ) -> None:
         """
@@ -56,12 +57,14 @@ class Binding:
             clock: Where operations read the time; None means the database's own clock.
             link: What executes prepared statements; None means SQLAlchemy does.
             worker: Who writes over that link, where budgets can be leased to it.
+            shard: Of the counters, the part that is counted in over that link.
             compiled: Statements compiled already for the same tables and dialect.
         """
         self.tables = tables
         self.clock = clock
         self.link = link
         self.worker = worker
+        self.shard = shard
         self._compiled: dict[Prepared, Statement] = {} if compiled is None else compiled
 
     def over(self, link: Link) -> Binding:
@@ -71,6 +74,7 @@ class Binding:
             clock=self.clock,
             link=link,
             worker=self.worker,
+            shard=self.shard,
             compiled=self._compiled,
         )
 
@@ -193,9 +197,9 @@ def value(column: Any, name: str | None = None) -> Any:
     return bindparam(name or column.name, type_=kind)
 
 
-def insertion(table: Table) -> Executable:
-    """Return the insertion of a whole row of *table*, its parameters named like its columns."""
-    return insert(table).values({column.name: value(column) for column in table.columns})
+def insertion(table: Table, build: Callable[[Table], Any] = insert) -> Any:
+    """Return the insertion of a whole row of *table*, its parameters named like its columns, as *build* begins it."""
+    return build(table).values({column.name: value(column) for column in table.columns})
 
 
 class Unless:
@@ -220,8 +224,7 @@ def plain(connection: Connection) -> Connection:
 
 
 def _unless_there(build: Any, table: Table) -> Any:
-    row = {column.name: value(column) for column in table.columns}
-    return build(table).values(row).on_conflict_do_nothing()
+    return insertion(table, build).on_conflict_do_nothing()
 
 
 _SERVER_TIME = Prepared(

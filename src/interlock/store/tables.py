@@ -318,6 +318,18 @@ class Tables:
             comment="each halt and release, chained by hash",
         )
 
+        self.counters: Table = self._table(
+            "counters",
+            Column("what", String(16), primary_key=True),
+            Column("day", UtcMicroseconds, primary_key=True, comment="its first moment in UTC"),
+            Column("name", Text, primary_key=True),
+            Column("shard", BigInteger, primary_key=True, autoincrement=False),
+            Column("n", BigInteger, nullable=False),
+            Column("amount", BigInteger, nullable=False, comment="nano-dollars"),
+            sqlite_with_rowid=False,
+            comment="how many there were of what on a day, as the events add up to",
+        )
+
     def all(self) -> list[Table]:
         """Return the tables, each after those that it refers to."""
         return [
@@ -332,6 +344,7 @@ class Tables:
             self.usage,
             self.halts,
             self.halt_log,
+            self.counters,
         ]
 
     def _table(self, name: str, *parts: Any, **options: Any) -> Table:

@@ -40,6 +40,8 @@ _LISTS: dict[str, Any] = {
     "requested_by": tuple[str, ...],
 }
 
+_MICROSECOND = timedelta(microseconds=1)
+
 MAX_LIFETIME = timedelta(days=36_525)
 """How long a ticket stays open at most: a hundred years."""
 
@@ -86,7 +88,11 @@ def approve(
         event = events.TicketApproved(ticket_id=ticket_id, by=by, comment=comment, missing=missing)
     else:
         event = events.TicketResolved(
-            ticket_id=ticket_id, state=TicketState.APPROVED, by=by, comment=comment
+            ticket_id=ticket_id,
+            state=TicketState.APPROVED,
+            by=by,
+            comment=comment,
+            waited_us=_waited_us(ticket, at),
         )
         changed |= {
             "state": TicketState.APPROVED.value,
@@ -120,11 +126,13 @@ def deny(
     Raises:
         Conflict: as `approve`, but the requester may take the request back.
     """
-    _, chain, at = _asked(connection, ticket_id, by)
+    ticket, chain, at = _asked(connection, ticket_id, by)
     denied = TicketState.DENIED
     changed = {"state": denied.value, "decided_by": by, "decided_at": at, "comment": comment}
     _change(connection, ticket_id, TicketState.PENDING, changed)
-    resolved = events.TicketResolved(ticket_id=ticket_id, state=denied, by=by, comment=comment)
+    resolved = events.TicketResolved(
+        ticket_id=ticket_id, state=denied, by=by, comment=comment, waited_us=_waited_us(ticket, at)
+    )
     return append(connection, chain, [resolved], at=at)[0]
 
 
@@ -143,7 +151,7 @@ def expire(connection: Connection, *, limit: int = 1_000) -> list[events.Recorde
     recorded: list[events.Recorded] = []
     for session_id in sorted(by_session):
         chain = lock(connection, session_id)
-        ended = [end(connection, one, TicketState.EXPIRED) for one in by_session[session_id]]
+        ended = [end(connection, one, TicketState.EXPIRED, at=at) for one in by_session[session_id]]
         recorded += append(connection, chain, [one for one in ended if one], at=at)
     return recorded
 
@@ -161,13 +169,16 @@ def cancel(connection: Connection, session_id: str, *, at: datetime) -> list[eve
             connection,
             ticket,
             TicketState.CANCELLED if at < ticket.expires_at else TicketState.EXPIRED,
+            at=at,
         )
         for ticket in map(from_row, waiting.all())
     ]
     return [event for event in ended if event]
 
 
-def end(connection: Connection, ticket: Ticket, state: TicketState) -> events.TicketResolved | None:
+def end(
+    connection: Connection, ticket: Ticket, state: TicketState, *, at: datetime
+) -> events.TicketResolved | None:
     """End a ticket that nobody answers, or uses, any more; return the event, None if it was ended meanwhile."""
     table = tables_of(connection).tickets
     done = connection.execute(
@@ -178,7 +189,9 @@ def end(connection: Connection, ticket: Ticket, state: TicketState) -> events.Ti
     if done.rowcount != 1:
         return None
     tell(connection, ticket.id)
-    return events.TicketResolved(ticket_id=ticket.id, state=state, by=NOBODY)
+    return events.TicketResolved(
+        ticket_id=ticket.id, state=state, by=NOBODY, waited_us=_waited_us(ticket, at)
+    )
 
 
 def get(connection: Connection, ticket_id: str) -> Ticket:
@@ -279,6 +292,11 @@ def claim(connection: Connection, ticket: Ticket, *, at: datetime) -> bool:
 def names_of(approvals: Iterable[Approval]) -> str:
     """Return who has said yes, as one text."""
     return ", ".join(approval.by for approval in approvals)
+
+
+def _waited_us(ticket: Ticket, at: datetime) -> int:
+    # A store whose clock was set back has waited for nothing yet.
+    return max(0, (at - ticket.opened_at) // _MICROSECOND)
 
 
 def _json(value: object) -> str:

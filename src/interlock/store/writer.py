@@ -22,6 +22,7 @@ import anyio.to_thread
 from sqlalchemy import Connection
 
 from interlock.errors import Misuse, StoreUnavailable
+from interlock.store.health import Writing
 from interlock.store.jobs import Job
 from interlock.store.link import Link
 
@@ -132,6 +133,7 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._crowd = 1  # how many were served together lately, so how many may come back together
         self._link: Link | None = None
+        self._lag_s = 0.0
         self._why_closed = closed
         self._closed = False
 
@@ -206,6 +208,11 @@ class Writer:
         """Whether nothing can be written any more."""
         return self._closed
 
+    def writing(self) -> Writing:
+        """Return how far it is behind."""
+        waiting = self._queue.qsize() + self._outside
+        return Writing(waiting, 0 if self._crowd == 1 and not waiting else round(self._lag_s * 1e6))
+
     def pause(self, timeout_s: float, *, keep: bool) -> bool:
         """
         Wait for the transaction that runs, let go of the connection unless it is to be kept, and begin no other.
@@ -240,6 +247,7 @@ class Writer:
                     target=self._serve, name="interlock-writer", daemon=True
                 )
                 self._thread.start()
+            job.queued_at = time.monotonic()
             self._queue.put(job)
 
     def _is_full(self) -> bool:
@@ -283,6 +291,7 @@ class Writer:
                 with self._room:
                     self._room.notify_all()
             self._together([one for one in batch if one.is_wanted()])
+            self._lag_s = time.monotonic() - job.queued_at
             # Those who waited meanwhile would else be served without those woken now, and these without them.
             self._crowd = len(batch) + self._queue.qsize()
         return not last

@@ -29,6 +29,7 @@ def upgrade(prefix: str, schema: str | None) -> None:
     _budget_leases(place)
     _usage(place)
     _halts(place)
+    _counters(place)
 
 
 class _Place:
@@ -289,4 +290,18 @@ def _halts(place: _Place) -> None:
         sa.Column("previous_hash", _HASH, nullable=False),
         sa.Column("hash", _HASH, nullable=False),
         comment="each halt and release, chained by hash",
+    )
+
+
+def _counters(place: _Place) -> None:
+    place.table(
+        "counters",
+        sa.Column("what", sa.String(16), primary_key=True),
+        sa.Column("day", _TIME, primary_key=True, comment="its first moment in UTC"),
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("shard", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("n", sa.BigInteger, nullable=False),
+        sa.Column("amount", sa.BigInteger, nullable=False, comment="nano-dollars"),
+        sqlite_with_rowid=False,
+        comment="how many there were of what on a day, as the events add up to",
     )
