@@ -32,6 +32,7 @@ TABLE_NAMES = [
     "policies",
     "budget_windows",
     "budget_leases",
+    "leases",
     "usage",
     "counters",
 ]
@@ -43,6 +44,9 @@ POLICY: dict[str, Any] = {
         {"id": "rest", "tools": ["lookup", "chat"], "verdict": "allow"},
     ],
     "budgets": [{"name": "all", "per": "org", "window": "day", "calls": 100, "cost_usd": 5}],
+    "leases": [
+        {"name": "desk", "tools": ["lookup", "refund"], "max_concurrent": 9, "while_asking": True}
+    ],
     "steering": {"retries": 9},  # so that a session remembers something
 }
 LEND = [
@@ -184,7 +188,8 @@ def problems(store: str) -> list[str]:
 
 def _found(governor: Governor) -> list[str]:
     sessions = [report.problem for report in governor.verify() if report.problem is not None]
-    return sessions + governor.verify_budgets() + governor.verify_counters()
+    others = (governor.verify_budgets, governor.verify_leases, governor.verify_counters)
+    return sessions + [problem for verify in others for problem in verify()]
 
 
 class Forger:

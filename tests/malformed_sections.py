@@ -6,6 +6,7 @@ HEAD = "version: 1\nname: p\n"
 RULE = HEAD + "rules:\n  - id: a\n    tools: [pay]\n    verdict: allow\n"
 WHEN = RULE + "    when: "
 BUDGET = HEAD + "budgets:\n  - name: b\n    per: session\n    calls: 5\n"
+LEASE = HEAD + "leases:\n  - name: l\n    tools: [pay]\n"
 RISK = HEAD + "risk:\n"
 MODELS = HEAD + "models:\n  tiers: {gpt-5: big}\n"
 EXPECT = HEAD + "expect:\n  - verdict: allow\n    call:\n      tool: pay\n"
@@ -28,6 +29,25 @@ SECTIONS: dict[str, tuple[str, int | None, str]] = {
     "models null": (HEAD + "models:", 3, "models"),
     "models without tiers": (HEAD + "models: {access: []}", 3, "models.tiers"),
     "budgets a mapping": (HEAD + "budgets: {a: 1}", 3, "budgets"),
+    "leases a mapping": (HEAD + "leases: {a: 1}", 3, "leases"),
+    "leases null": (HEAD + "leases:", 3, "leases"),
+    "a lease of nothing": (HEAD + "leases:\n  - name: l", 4, "leases.0"),
+    "a lease without a name": (HEAD + "leases:\n  - tools: [pay]", 4, "leases.0.name"),
+    "a lease again": (LEASE + "  - name: l\n    tools: [x]", 6, "leases.1.name"),
+    "a lease of no tools": (HEAD + "leases:\n  - name: l\n    tools: []", 5, "leases.0.tools"),
+    "a lease per nothing": (LEASE + "    per: []", 6, "leases.0.per"),
+    "a lease per model": (LEASE + "    per: model", 6, "leases.0.per.0"),
+    "a lease per tool twice": (LEASE + "    per: [tool, tool]", 6, "leases.0.per"),
+    "a lease of a fraction": (LEASE + "    max_concurrent: 1.5", 6, "leases.0.max_concurrent"),
+    "a lease of a flag": (LEASE + "    max_concurrent: true", 6, "leases.0.max_concurrent"),
+    "a lease of less than none": (LEASE + "    max_concurrent: -1", 6, "leases.0.max_concurrent"),
+    "a lease of too many": (LEASE + "    max_concurrent: 10001", 6, "leases.0.max_concurrent"),
+    "a lease for no time": (LEASE + "    expires: 0s", 6, "leases.0.expires"),
+    "a lease too short to renew": (LEASE + "    expires: 99ms", 6, "leases.0.expires"),
+    "a lease for ever": (LEASE + "    expires: never", 6, "leases.0.expires"),
+    "a lease that expires null": (LEASE + "    expires:", 6, "leases.0.expires"),
+    "a lease while maybe asking": (LEASE + '    while_asking: "yes"', 6, "leases.0.while_asking"),
+    "a misspelt key of a lease": (LEASE + "    concurrent: 1", 6, "leases.0.concurrent"),
     "expect a mapping": (HEAD + "expect: {a: 1}", 3, "expect"),
     "rule mode unknown": (RULE + "    mode: dry_run", 7, "rules.0.mode"),
     "rule mode null": (RULE + "    mode:", 7, "rules.0.mode"),

@@ -17,6 +17,7 @@ from interlock import Verdict, errors
 from interlock._budget import Account, Amounts, Limits, WindowKey
 from interlock._forms import Opaque
 from interlock._halt import Halt, HaltTarget
+from interlock._lease import Holder, LeaseKey, Occupancy
 from interlock._verdict import combine
 from interlock.errors import InterlockError
 from tests.samples import call_of, opinion, ticket_for
@@ -40,6 +41,20 @@ HALT = Halt(
     engaged_at=datetime(2026, 1, 1, tzinfo=UTC),
 )
 
+OCCUPANCY = Occupancy(
+    key=LeaseKey("one", "0" * 64),
+    token=3,
+    holders=(
+        Holder(
+            token=3,
+            session_id="s",
+            call_id="c",
+            tool="deploy",
+            expires_at=datetime(2026, 1, 1, tzinfo=UTC),
+        ),
+    ),
+)
+
 MADE: dict[type[InterlockError], Callable[[], InterlockError]] = {
     errors.Denied: lambda: errors.Denied("no", decision=REFUSED, call=CALL),
     errors.Steered: lambda: errors.Steered("no", decision=REFUSED, call=CALL),
@@ -49,6 +64,10 @@ MADE: dict[type[InterlockError], Callable[[], InterlockError]] = {
     errors.HaltedError: lambda: errors.HaltedError(
         "stopped", decision=REFUSED, call=CALL, halt=HALT, ran=True
     ),
+    errors.LeaseTaken: lambda: errors.LeaseTaken(
+        "taken", decision=REFUSED, call=CALL, leases=(OCCUPANCY,)
+    ),
+    errors.LeaseLost: lambda: errors.LeaseLost("lost", decision=REFUSED, call=CALL, lease="one"),
     errors.BudgetExceeded: lambda: errors.BudgetExceeded(
         "spent", decision=REFUSED, call=CALL, budgets=(ACCOUNT,)
     ),

@@ -55,6 +55,13 @@ PRINTS = {
         r"^fetch is denied: the URL in argument 'url' cannot be judged: it names a user before the host\.",
         r"^The request was not sent: its destination is not granted\. Do not retry it\.$",
     ],
+    "exclusive_resource.py": [
+        r"^deploy was not run: lease one-deployment is taken by call \S+ of session \S+ until it ends, and until ",
+        r"^deployed web 7\.0 under token 1$",
+        r"^deployed api 1\.2 under token 1$",
+        r"^deployed api 1\.3 under token 2$",
+        r"^versions: web 7\.0, api 1\.2, api 1\.3$",
+    ],
     "quickstart.py": [
         r"^refunded 20 for o-1$",
         r"^refund needs approval by payments-oncall: a refund over 50 needs a person\. It did not run",

@@ -156,6 +156,21 @@ def test_containment_is_never_wrong(wide: str, narrow: str) -> None:
             [rule(tools=["t"], verdict="deny")],
             ("idle-budget", "budgets.0"),
         ),
+        (
+            {"leases": [{"name": "l", "tools": ["t"]}]},
+            [rule(tools=["t"], verdict="deny")],
+            ("idle-lease", "leases.0"),
+        ),
+        (
+            {"leases": [{"name": "l", "tools": ["t"], "max_concurrent": 0}]},
+            [rule(tools=["t"])],
+            ("closed-lease", "leases.0.max_concurrent"),
+        ),
+        (
+            {"leases": [{"name": "l", "tools": ["t"], "while_asking": True}]},
+            [rule(tools=["t"])],
+            ("nobody-asks", "leases.0.while_asking"),
+        ),
     ],
 )
 def test_each_finding(

@@ -24,6 +24,8 @@ NAMES = [
     "HaltedError",
     "Identity",
     "InterlockError",
+    "LeaseLost",
+    "LeaseTaken",
     "Misuse",
     "Opinion",
     "Policy",

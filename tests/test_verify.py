@@ -201,13 +201,13 @@ FORGERIES: dict[str, tuple[str, list[str]]] = {
             (
                 "INSERT INTO tickets SELECT 'forged', session_id, call_id, tool, digest, policy, arguments, resource,"
                 " reason, asked, approvers, quorum, approvals, requested_by, 'approved', opened_at, expires_at,"
-                " 'ann', opened_at, NULL FROM tickets LIMIT 1"
+                " 'ann', opened_at, NULL, NULL FROM tickets LIMIT 1"
             )
         ],
     ),
     "an intent nobody decided": (
         "has an intent but no event",
-        [f"INSERT INTO intents SELECT {TRACED}, 'forged', 'lookup', 1, NULL"],
+        [f"INSERT INTO intents SELECT {TRACED}, 'forged', 'lookup', 1, NULL, NULL"],
     ),
     "a forged yes": (
         "state is not what the events say",

@@ -21,6 +21,7 @@ MAX_MONEY = Decimal(10) ** 18
 
 
 _NOTHING: Mapping[str, Any] = immutabledict()
+_NO_LEASES: Mapping[str, int] = immutabledict()
 
 
 class Risk(Scale):
@@ -88,6 +89,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         tokens: How many tokens it takes at most; None when it does not say.
         faults: Why the call cannot be judged, a sentence each. A call with a fault is always denied.
         recorded_resource: What is recorded in the place of `resource` where a plugin redacted the arguments.
+        leases: By name, the fencing token of each lease that was taken for it, while it runs; see `current_call`.
+        leases_lost: Names of those of them that it has lost, as far as that is known here.
     """
 
     id: str
@@ -103,6 +106,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int | None = None
     faults: tuple[str, ...] = ()
     recorded_resource: str | None = None
+    leases: Mapping[str, int] = _NO_LEASES
+    leases_lost: tuple[str, ...] = ()
 
 
 def describe(

@@ -15,6 +15,7 @@ import msgspec
 from interlock._budget import Account, Claim, need_of, objection
 from interlock._call import Call, Risk
 from interlock._halt import Halt
+from interlock._lease import Occupancy
 from interlock._memory import Memory, Tracker
 from interlock._state import SessionStatus
 from interlock._ticket import Ticket, TicketState
@@ -124,6 +125,19 @@ def stop(halt: Halt) -> Opinion:
         f"{halt.target} is halted: {halt.reason} (halt {halt.id})",
         f"halt:{halt.target.scope.value}",
     )
+
+
+def taken(lease: Occupancy, at: datetime) -> Opinion:
+    """Return what a lease says to a call for which it has no slot left *at* that instant."""
+    first, *others = sorted(lease.living(at), key=lambda one: one.expires_at)
+    name, until = lease.key.lease, f"{first.expires_at:%Y-%m-%d %H:%M:%S} UTC"
+    held = f"call {first.call_id} of session {first.session_id}"
+    if first.ticket_id is not None:
+        held = f"{held}, which waits for an answer to ticket {first.ticket_id} until {until} at the latest"
+    else:
+        held = f"{held} until it ends, and until {until} at the latest unless it renews it"
+    more = f"; {len(others)} more hold it, too" if others else ""
+    return _deny(f"lease {name} is taken by {held}{more}", f"lease:{name}")
 
 
 def _deny(reason: str, author: str = "interlock") -> Opinion:

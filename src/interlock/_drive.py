@@ -24,6 +24,7 @@ from interlock._flights import Flight, Flights
 from interlock._flow import Admission, Ending, Flow, Reviewed, Settlement
 from interlock._plugins import Plugins
 from interlock._prices import price
+from interlock._renewals import Renewals, Tenure
 from interlock._telemetry import Telemetry
 from interlock._usage import ModelUsage, Priced, Usage
 from interlock._verdict import Mode
@@ -56,6 +57,7 @@ class Machinery(msgspec.Struct, frozen=True, kw_only=True):
     telemetry: Telemetry
     clock: Clock
     flights: Flights
+    renewals: Renewals
     on_ask: OnAsk | None = None
 
 
@@ -91,11 +93,16 @@ class Performer:
         self._started_at: float | None = None
         self._took_us: int | None = None
         self._used: Usage | None = None
+        self._tenure: Tenure | None = None
 
     @property
     def is_reviewed(self) -> bool:
         """Whether anybody reviews what the call returns."""
         return self._judges.panel.reviews(self.call)
+
+    def shown(self) -> Call:
+        """Return the call with the leases that it holds."""
+        return self.call if self._tenure is None else self._tenure.shown(self.call)
 
     def report(self, usage: Usage) -> None:
         """Remember what the call has really used, to be booked when it ends."""
@@ -105,7 +112,9 @@ class Performer:
         """Perform *effect*, blocking until it is done, and return the reply."""
         if type(effect) in _TRANSACTIONS:
             self._expect_unlatched(effect)
-            return self._machinery.store.post(self._entry(effect))
+            entry = self._entry(effect)
+            sent = self._sent(entry)
+            return self._posted(entry, sent, self._machinery.store.post(entry))
         if type(effect) is _flow.Consult:
             consultation = self._consultation()
             if consultation.needs_panel():
@@ -127,7 +136,10 @@ class Performer:
         """
         if type(effect) in _TRANSACTIONS:
             self._expect_unlatched(effect)
-            return await self._machinery.store.apost(self._entry(effect))
+            entry = self._entry(effect)
+            sent = self._sent(entry)
+            reply, held = await self._machinery.store.apost(entry)
+            return self._posted(entry, sent, reply), held
         if type(effect) is _flow.Consult:
             consultation = self._consultation()
             if consultation.needs_panel():
@@ -158,6 +170,23 @@ class Performer:
     def flight(self) -> Flight:
         """Return the block within which an async call can be cancelled by a halt."""
         return Flight(self._machinery.flights, self.call)
+
+    def _sent(self, entry: entries.Entry) -> float:
+        """Return when *entry* is posted, if that matters; renew no longer what it gives back."""
+        if isinstance(entry, entries.Settle):
+            tenure, self._tenure = self._tenure, None
+            if tenure is not None:
+                self._machinery.renewals.end(tenure)
+            return 0.0
+        return self._machinery.renewals.sent() if entry.leases else 0.0
+
+    def _posted(self, entry: entries.Entry, sent: float, reply: Any) -> Any:
+        """Keep what *reply* says that the call holds."""
+        if type(reply) is Admission and reply.slots and not isinstance(entry, entries.Settle):
+            self._tenure = self._machinery.renewals.begin(
+                entry.call, reply.slots, entry.leases, sent=sent
+            )
+        return reply
 
     def _expect_unlatched(self, effect: _flow.Effect[Any]) -> None:
         halt = self._machinery.flights.latched(effect.call)
@@ -211,6 +240,7 @@ class Performer:
             call=call,
             counsel=effect.counsel,
             claims=claims,
+            leases=policy.leases.claims(call),
             policy=policy.digest,
             trace=effect.trace,
         )
@@ -252,6 +282,13 @@ class Performer:
         elif type(fact) is Settlement:
             self._trace.settled(fact.recorded)
             self._machinery.plugins.recorded(fact.recorded)
+            if fact.leases_lost:
+                log.error(
+                    "call %s of %s ended after it had lost: %s",
+                    self.call.id,
+                    self.call.tool.name,
+                    ", ".join(fact.leases_lost),
+                )
         elif isinstance(fact, BaseException):
             (self._trace.undecided if self._started_at is None else self._trace.lost)(fact)
         return None

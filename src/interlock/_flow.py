@@ -21,6 +21,7 @@ from interlock._budget import Account
 from interlock._call import Call
 from interlock._decide import Counsel, stop
 from interlock._halt import Halt
+from interlock._lease import Occupancy, Slot
 from interlock._ticket import Ticket
 from interlock._verdict import Decision, Mode, Opinion, Verdict, combine
 from interlock.events import Outcome, Recorded, TraceIds
@@ -75,6 +76,8 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
         opened: The event of that request, if it was opened now.
         budgets: Those that count the call, as they stood before it.
         halts: Those that cover it, the widest first.
+        slots: Of which leases it holds one.
+        taken: The leases of which it needs one and none is left.
     """
 
     decision: Decision
@@ -83,6 +86,8 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     opened: Recorded | None = None
     budgets: tuple[Account, ...] = ()
     halts: tuple[Halt, ...] = ()
+    slots: tuple[Slot, ...] = ()
+    taken: tuple[Occupancy, ...] = ()
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,11 +98,13 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
         recorded: The event of the call's end.
         overspent: Budgets that ask for it to be said that, with this call, more was spent than they allow.
         halt: The halt that covers the call, which was engaged while it ran.
+        leases_lost: The leases that it had lost by then.
     """
 
     recorded: Recorded
     overspent: tuple[Account, ...] = ()
     halt: Halt | None = None
+    leases_lost: tuple[str, ...] = ()
 
 
 class Effect(msgspec.Struct, Generic[_T], frozen=True):
@@ -329,6 +336,13 @@ def refusal(call: Call, admission: Admission) -> errors.Refused | errors.Evaluat
             "Repair what failed; it is in `decision.because`.",
             decision=decision,
             call=call,
+        )
+    if admission.taken:
+        return errors.LeaseTaken(
+            f"{name} was not run: {decision.reason}. Try again later.",
+            decision=decision,
+            call=call,
+            leases=admission.taken,
         )
     spent = {o.author.removeprefix("budget:") for o in decision.because if _is_budget(o)}
     if spent and all(map(_is_budget, decision.because)):

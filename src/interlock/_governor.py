@@ -22,9 +22,11 @@ from interlock._consult import Judges
 from interlock._drive import Machinery
 from interlock._flights import Flights
 from interlock._halt import Halt, Halted, HaltTarget, Named
+from interlock._lease import LeaseKey, Occupancy
 from interlock._ledger import Entry
 from interlock._model_call import MODEL_CALL, ModelCall
 from interlock._plugins import Plugins
+from interlock._renewals import Renewals
 from interlock._session import Session, session_of
 from interlock._telemetry import Telemetry
 from interlock._usage import Estimate, Fields
@@ -34,13 +36,14 @@ from interlock.evaluators import Panel
 from interlock.events import Recorded, SessionOpened
 from interlock.policy import Policy, PolicyFile
 from interlock.policy.budgets import Budgets
-from interlock.store import halts, policies, sessions, verify_counters
+from interlock.store import halts, leases, policies, sessions, verify_counters
 from interlock.store.engine import Store
 from interlock.store.events import history
 from interlock.store.health import Health, health
 from interlock.store.usage import Receipt
 from interlock.store.verify import Report, orphans, session_ids, verify
 from interlock.store.verify_budgets import disagreements
+from interlock.store.verify_leases import disagreements as leases_disagreements
 
 if TYPE_CHECKING:  # it costs a host's start-up a tenth of a second
     from sqlalchemy.orm import Session as OrmSession
@@ -125,6 +128,7 @@ class Governor:
             on_ask=on_ask,
             store=store,
             flights=Flights(store, clock or SystemClock()),
+            renewals=Renewals(store, clock or SystemClock()),
         )
         if found is not None:
             self.write(policies.keep, found.digest, name=found.name, document=found.text)
@@ -461,6 +465,25 @@ class Governor:
         """Recompute the counters from the events; return a sentence for each that disagrees."""
         return self.read(verify_counters.disagreements)
 
+    def leases(
+        self, *, lease: str | None = None, after: LeaseKey | None = None, limit: int = 50
+    ) -> list[Occupancy]:
+        """
+        Return who holds which lease: up to *limit* parts of leases, by name.
+
+        A holder whose `expires_at` has passed has lost it, and is shown until the next takes its slot.
+
+        Args:
+            lease: Only the lease of this name.
+            after: Only parts that come after the one with this key.
+            limit: How many at most.
+        """
+        return self.read(leases.standing, lease=lease, after=after, limit=limit)
+
+    def verify_leases(self) -> list[str]:
+        """Recompute who holds which lease; return a sentence for each row that disagrees."""
+        return self.read(leases_disagreements)
+
     def verify_budgets(self) -> list[str]:
         """Recompute what is reserved and spent of every budget; return a sentence for each row that disagrees."""
         return self.read(disagreements)
@@ -476,6 +499,7 @@ class Governor:
         for panel in self._panels:
             panel.close()
         self._machinery.flights.close()
+        self._machinery.renewals.close()
         self._machinery.store.close()
 
     def __enter__(self) -> Self:

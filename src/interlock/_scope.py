@@ -95,9 +95,14 @@ def current_scope() -> Scope | None:
 
 
 def current_call() -> Call | None:
-    """Return the governed call that is running here: its id, arguments and identity; None outside of one."""
+    """
+    Return the governed call that is running here: its id, arguments and identity; None outside of one.
+
+    Its `leases` are the fencing tokens of those that were taken for it; its `leases_lost` are those that it no longer
+    holds, so a tool that takes long asks again now and then.
+    """
     scope = _scope.get()
-    return None if scope is None or scope.performer is None else scope.performer.call
+    return None if scope is None or scope.performer is None else scope.performer.shown()
 
 
 def report_usage(usage: Usage) -> None:

@@ -7,6 +7,8 @@ from enum import StrEnum
 
 import msgspec
 
+from interlock._lease import Slot
+
 
 class TicketState(StrEnum):
     """
@@ -55,6 +57,7 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
         opened_at, expires_at: Aware UTC. From `expires_at` on it can be neither approved nor claimed.
         decided_by, decided_at, comment: Who answered, all of them, and when, and what the last one said; None while
             pending.
+        leases: The slots that it was given when it was opened, to hold as long as the call waits.
     """
 
     id: str
@@ -77,3 +80,4 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
     decided_by: str | None = None
     decided_at: datetime | None = None
     comment: str | None = None
+    leases: tuple[Slot, ...] = ()

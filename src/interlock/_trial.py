@@ -44,6 +44,7 @@ class Ruling(msgspec.Struct, frozen=True, kw_only=True):
         situation: What the policy was asked about.
         steps: What became of each rule.
         counted_by: The names of the budgets that would count it.
+        leases: The names of the leases that it would need.
         points: What it adds to its session's score of risk, if it gets in.
     """
 
@@ -52,6 +53,7 @@ class Ruling(msgspec.Struct, frozen=True, kw_only=True):
     situation: Situation
     steps: tuple[Step, ...]
     counted_by: tuple[str, ...]
+    leases: tuple[str, ...]
     points: int
 
     @property
@@ -156,6 +158,7 @@ class Trial:
             situation=situation,
             steps=tuple(self.policy.explained(situation)),
             counted_by=tuple(claim.budget.name for claim in self.policy.budgets.claims_on(call)),
+            leases=self.policy.leases.names(call),
             points=counsel.points,
         )
 

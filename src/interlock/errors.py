@@ -9,7 +9,9 @@ Every exception that Interlock raises.
     │   ├── Steered          .guidance .suggestions
     │   ├── ApprovalNeeded   .ticket
     │   ├── BudgetExceeded   .budgets
-    │   └── HaltedError      .halt
+    │   ├── HaltedError      .halt
+    │   ├── LeaseTaken       .leases
+    │   └── LeaseLost        .lease
     ├── Undecided            could not decide, so did not run: .__cause__
     │   ├── StoreUnavailable
     │   └── EvaluatorFailed  .decision .call
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from interlock._budget import Account
     from interlock._call import Call
     from interlock._halt import Halt
+    from interlock._lease import Occupancy
     from interlock._ticket import Ticket
     from interlock._verdict import Decision
 
@@ -137,6 +140,36 @@ class HaltedError(Refused):
     ) -> None:
         super().__init__(message, decision=decision, call=call, ran=ran)
         self.halt = halt
+
+
+class LeaseTaken(Refused):
+    """
+    As many calls as a lease lets run at once are running, or wait for a human. The same call may be made again later.
+
+    Attributes:
+        leases: Those that have no slot left, as they stood: who holds them, and until when.
+    """
+
+    def __init__(
+        self, message: str, *, decision: Decision, call: Call, leases: tuple[Occupancy, ...]
+    ) -> None:
+        super().__init__(message, decision=decision, call=call)
+        self.leases = leases
+
+
+class LeaseLost(Refused):
+    """
+    A running call no longer holds the lease under which it was admitted; what it was about to write was not written.
+
+    Raised by `interlock.store.leases.check`, inside the call. What it did before may have had its effect.
+
+    Attributes:
+        lease: The lease's name.
+    """
+
+    def __init__(self, message: str, *, decision: Decision, call: Call, lease: str) -> None:
+        super().__init__(message, decision=decision, call=call, ran=True)
+        self.lease = lease
 
 
 class Undecided(InterlockError):

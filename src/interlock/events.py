@@ -18,6 +18,7 @@ import msgspec
 from interlock._budget import Amounts, WindowKey
 from interlock._call import CallKind, Identity, Risk
 from interlock._canonical import Tree, digest, encode
+from interlock._lease import Slot
 from interlock._ticket import TicketState
 from interlock._usage import Usage
 from interlock._verdict import Mode, Opinion, Verdict
@@ -65,7 +66,8 @@ class CallDecided(_Event, frozen=True, kw_only=True, tag="call_decided"):
     what the call adds to the session's score of risk, if it got in. Of the `opinions`, those with this very `verdict`
     that are not only observed carry it. In `mode` observe the call was let through whatever the verdict; in dry_run it
     was at most simulated. `grant_id` is the grant that stood for the yes of `approved_by`. `reserved` is what an
-    admitted call holds, of each budget window in `windows`.
+    admitted call holds, of each budget window in `windows`; `leases` are the slots that it took, or was passed by its
+    ticket.
     """
 
     call_id: str
@@ -89,10 +91,15 @@ class CallDecided(_Event, frozen=True, kw_only=True, tag="call_decided"):
     reserved: Amounts | None = None
     mode: Mode = Mode.ENFORCE
     points: int = 0
+    leases: tuple[Slot, ...] = ()
 
 
 class TicketOpened(_Event, frozen=True, kw_only=True, tag="ticket_opened"):
-    """A human is asked about the call with this `digest`, until `expires_at`."""
+    """
+    A human is asked about the call with this `digest`, until `expires_at`.
+
+    `leases` are the slots that it holds for the call meanwhile.
+    """
 
     ticket_id: str
     call_id: str
@@ -101,6 +108,7 @@ class TicketOpened(_Event, frozen=True, kw_only=True, tag="ticket_opened"):
     approvers: tuple[str, ...]
     quorum: int = 1
     expires_at: datetime
+    leases: tuple[Slot, ...] = ()
 
 
 class TicketApproved(_Event, frozen=True, kw_only=True, tag="ticket_approved"):
@@ -158,7 +166,7 @@ class CallFinished(_Event, frozen=True, kw_only=True, tag="call_finished"):
     `reviews` are the opinions on its result, in the order in which they were asked for: who withheld it, when it was
     `withheld` from the caller, and with an ALLOW those in `redacted_by`, who gave the caller something else.
     `halt_id` is the halt that covered the call when it ended: it completed after it was halted, and what it returned
-    was withheld.
+    was withheld. `leases_lost` are the leases that it had lost by then: they may have been another's meanwhile.
     """
 
     call_id: str
@@ -177,6 +185,7 @@ class CallFinished(_Event, frozen=True, kw_only=True, tag="call_finished"):
     withheld: bool = False
     redacted_by: tuple[str, ...] = ()
     halt_id: str | None = None
+    leases_lost: tuple[str, ...] = ()
 
 
 class UsageRecorded(_Event, frozen=True, kw_only=True, tag="usage_recorded"):

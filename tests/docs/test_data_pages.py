@@ -18,6 +18,7 @@ import interlock
 from interlock import events
 from interlock._budget import Amounts, WindowKey
 from interlock._call import describe
+from interlock._lease import Slot
 from interlock._state import SessionStatus
 from interlock._ticket import TicketState
 from interlock._verdict import Mode
@@ -39,6 +40,7 @@ _WORDS: dict[object, str] = {
     Amounts: "[Amounts](#amounts)",
     WindowKey: "[WindowKey](#windowkey)",
     interlock.Usage: "[Usage](#usage)",
+    Slot: "[Slot](#slot)",
     interlock.Identity: "[Identity](#identity)",
 }
 
@@ -106,6 +108,7 @@ def test_event_fields(kind: type[msgspec.Struct]) -> None:
         (events.TraceIds, "TraceIds", False),
         (interlock.Opinion, "Opinion", True),
         (interlock.Identity, "Identity", True),
+        (Slot, "Slot", True),
         (interlock.Usage, "Usage", True),
         (Amounts, "Amounts", True),
         (WindowKey, "WindowKey", False),
@@ -143,6 +146,7 @@ TITLES = {
     "RuleDocument": "A rule",
     "EvaluatorDocument": "An evaluator",
     "BudgetDocument": "A budget",
+    "LeaseDocument": "A lease",
     "Comparison": "A comparison",
     "RiskRange": "Risk",
     "LabelRange": "Labels",

@@ -37,6 +37,7 @@ UNTOLD = {
     *["ask and deny", "approvers of nobody", "access to an unknown tier", "tiers twice"],
     *["a model of two tiers", "budget guidance", "budget approvers", "budget steers nowhere"],
     *["budget again", "budget per twice", "time half", "time the same", "time backwards"],
+    *["a lease again", "a lease per tool twice", "a lease too short to renew"],
     # text in a language of its own
     *["name no unicode", "expires 999999999d", "models with a provider", "models dated"],
     *["tiers of a provider", "matches no pattern", "matches looks around", "cel nonsense"],

@@ -18,6 +18,7 @@ from interlock.cli import (
     halts,
     health,
     history,
+    leases,
     plugins,
     policy,
     usage,
@@ -41,6 +42,7 @@ app.command()(usage.usage)
 app.command()(halts.halt)
 app.command()(halts.release)
 app.command()(halts.halts)
+app.command()(leases.leases)
 app.command()(plugins.plugins)
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(policy.app, name="policy")

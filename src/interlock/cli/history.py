@@ -78,7 +78,7 @@ def events(
 
 
 def verify(db: Database = DEFAULT, *, json: Json = False) -> None:
-    """Recompute every session and every budget from the events; exit with 1 if anything disagrees."""
+    """Recompute sessions, budgets, leases and halts from what was recorded; exit with 1 if anything disagrees."""
     seen = problems = 0
     reports: list[Report] = []
     with opened(db) as governor:
@@ -92,25 +92,23 @@ def verify(db: Database = DEFAULT, *, json: Json = False) -> None:
                     print_json([_report(report)])
                 elif report.problem or report.in_doubt:
                     reports.append(report)
-        wrong = governor.verify_budgets()
-        broken = governor.read(halts.disagreements)
-        miscounted = governor.verify_counters()
-    others = wrong + broken + miscounted
-    problems += len(others)
+        others = {
+            "budgets": governor.verify_budgets(),
+            "leases": governor.verify_leases(),
+            "halts": governor.read(halts.disagreements),
+            "counters": governor.verify_counters(),
+        }
+    sound = seen - problems
+    problems += sum(map(len, others.values()))
     if json:
-        print_json({"budgets": problem} for problem in wrong)
-        print_json({"halts": problem} for problem in broken)
-        print_json({"counters": problem} for problem in miscounted)
+        print_json({what: problem} for what, found in others.items() for problem in found)
     else:
         for report in reports:
             _print_report(report)
-        sound = Text(
-            f"{seen - problems + len(others)} of {seen} sessions verified",
-            style="green" if not problems else "red",
-        )
-        for problem in others:
+        for problem in (one for found in others.values() for one in found):
             show(safe(problem, "red"))
-        show(sound)
+        style = "red" if problems else "green"
+        show(Text(f"{sound} of {seen} sessions verified", style=style))
     raise typer.Exit(code=1 if problems else 0)
 
 
@@ -183,7 +181,9 @@ def _told_of_call(event: kinds.CallDecided | kinds.CallFinished | kinds.UsageRec
         case kinds.CallFinished():
             failed = f" {event.error_type}" if event.error_type else ""
             taken = f"after {event.duration_us / 1000:.1f} ms"
-            return safe(f"{event.tool} {event.outcome}{failed} {taken}{_reviewed(event)}")
+            return safe(
+                f"{event.tool} {event.outcome}{failed} {taken}{_lost(event)}{_reviewed(event)}"
+            )
         case kinds.UsageRecorded():
             cost = "unknown" if event.cost_usd is None else f"{event.cost_usd:f} US dollars"
             return safe(f"usage of {event.model}: {event.usage.tokens} tokens, cost {cost}")
@@ -226,6 +226,11 @@ def _told_of_session(
             return f"released by {event.by}: {event.reason}"
         case kinds.SessionClosed():
             return f"ended by {event.error_type}" if event.error_type else "ended well"
+
+
+def _lost(event: kinds.CallFinished) -> str:
+    """Which leases it did not hold any more."""
+    return f", having lost lease {', '.join(event.leases_lost)}" if event.leases_lost else ""
 
 
 def _reviewed(event: kinds.CallFinished) -> str:

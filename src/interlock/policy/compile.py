@@ -25,13 +25,15 @@ from interlock.policy.document import (
     parse_file,
     parse_text,
 )
+from interlock.policy.leases import Leases
 from interlock.policy.looking_back import rates, sequences
+from interlock.policy.matching import ABOUT
 from interlock.policy.models import Models
 from interlock.policy.names import matcher
 from interlock.policy.questions import LOOKING_BACK, EvaluatorDocument
 from interlock.policy.risk import MAX_NAMES, Risks
 from interlock.policy.risk import RiskDocument as _RiskDocument
-from interlock.policy.rules import ABOUT, Patience, Rule, cannot_tell, compiled, worn
+from interlock.policy.rules import Patience, Rule, cannot_tell, compiled, worn
 from interlock.policy.situation import Answer, Fault, Predicate, Situation
 
 
@@ -83,6 +85,7 @@ class Policy:
         evaluators_for: A function of a tool's name: those of them that judge it, in the policy's order.
         questions: All evaluators that its conditions ask, by key.
         budgets: What it limits.
+        leases: How many calls it lets run at once.
     """
 
     def __init__(self, document: PolicyDocument) -> None:
@@ -113,6 +116,7 @@ class Policy:
                 *rates(document.evaluators),
             ]
         )
+        self.leases = Leases(document.leases, aliases)
         self.retries = None if document.steering is None else document.steering.retries
         self.questions = {key: item for rule in self._rules for key, item in rule.questions}
         self.trackers = self._tracked()
@@ -211,8 +215,8 @@ class Policy:
         """
         Return what the policy says of a call.
 
-        That is its first matching rule, else its default; then what its models, its risk section and the evaluators
-        that look back have against the call.
+        That is its first matching rule, else its default; then what its models, its risk section, the evaluators that
+        look back and its leases have against the call, whoever else runs.
 
         A rule whose condition cannot be told stops the search with a DENY that names rule and cause: which rule would
         have spoken is not known. What rules would say that only observe is among the opinions, and does not count.
@@ -230,6 +234,7 @@ class Policy:
             completing = sequence.opinion(situation.call.tool.name, situation.memory)
             if completing is not None:
                 said.append(completing)
+        said += self.leases.opinions(situation.call)
         return tuple(said)
 
     def explained(self, situation: Situation) -> Iterator[Step]:

@@ -27,7 +27,9 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from interlock.errors import PolicyError
 from interlock.policy.budgets import BudgetDocument, Money
 from interlock.policy.conditions import MAX_DEPTH, NODES, Condition, depth_of
+from interlock.policy.leases import LeaseDocument
 from interlock.policy.looking_back import config_of, rates
+from interlock.policy.matching import MATCHERS
 from interlock.policy.models import AccessDocument, ModelName, ModelsDocument
 from interlock.policy.questions import LOOKING_BACK, EvaluatorDocument
 from interlock.policy.risk import RiskDocument, SequenceDocument
@@ -40,9 +42,6 @@ MAX_CHARACTERS = 4 * 1024 * 1024
 
 MAX_NODES = 1_000_000
 """Keys and values, aliases counted each time they are used, beyond which a policy is refused."""
-
-MATCHERS = ("tools", "labels", "agents", "users", "teams", "orgs", "models", "resources")
-"""The keys by which a rule says of which calls it speaks."""
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -155,6 +154,7 @@ class PolicyDocument(Strict):
     steering: SteeringDocument | None = None
     groups: Mapping[Name, tuple[Name, ...]] = Field(default_factory=dict)
     budgets: tuple[BudgetDocument, ...] = ()
+    leases: tuple[LeaseDocument, ...] = ()
     expect: tuple[ExampleDocument, ...] = ()
 
     @model_validator(mode="after")
@@ -162,6 +162,7 @@ class PolicyDocument(Strict):
         for key, name, names in (
             ("rules", "id", [rule.id for rule in self.rules]),
             ("budgets", "name", [budget.name for budget in self.budgets]),
+            ("leases", "name", [lease.name for lease in self.leases]),
         ):
             for number, this in enumerate(names):
                 if this in names[:number]:
@@ -195,6 +196,7 @@ _MODELS: tuple[type[BaseModel], ...] = (
     ModelsDocument,
     AccessDocument,
     BudgetDocument,
+    LeaseDocument,
     ExampleDocument,
     ExpectedCallDocument,
     *NODES.values(),

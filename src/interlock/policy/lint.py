@@ -17,8 +17,9 @@ from interlock._model_names import model_pattern
 from interlock.policy.bounds import contradictions, repetitions
 from interlock.policy.conditions import within
 from interlock.policy.containment import covers, is_glob
-from interlock.policy.document import MATCHERS, PolicyDocument, RuleDocument
+from interlock.policy.document import PolicyDocument, RuleDocument
 from interlock.policy.leaves import TimeNode
+from interlock.policy.matching import MATCHERS
 from interlock.policy.names import matcher
 
 Severity = Literal["error", "warning"]
@@ -80,6 +81,7 @@ def lint(
         *_rules(document),
         *_suggestions(document, known),
         *_idle(document),
+        *_leases(document),
         *(() if known is None else _tools(document, known)),
     ]
     findings = [
@@ -245,6 +247,7 @@ def _idle(document: PolicyDocument) -> Iterator[_Found]:
     for section, items in (
         ("evaluators", [(item.use, item.tools) for item in document.evaluators]),
         ("budgets", [(budget.name, budget.tools) for budget in document.budgets]),
+        ("leases", [(lease.name, lease.tools or ("*",)) for lease in document.leases]),
     ):
         for number, (name, patterns) in enumerate(items):
             if all(
@@ -259,6 +262,26 @@ def _idle(document: PolicyDocument) -> Iterator[_Found]:
                 )
 
 
+def _leases(document: PolicyDocument) -> Iterator[_Found]:
+    asks = document.default == "ask" or any(rule.verdict == "ask" for rule in document.rules)
+    asks = asks or any(budget.on_exceed == "ask" for budget in document.budgets)
+    for number, lease in enumerate(document.leases):
+        if not lease.max_concurrent:
+            yield _Found(
+                "closed-lease",
+                ("leases", number, "max_concurrent"),
+                f"lease {lease.name} has no slots, so every call that needs it is refused",
+                "Set max_concurrent to 1 or more; or say so in a rule, with its reason.",
+            )
+        if lease.while_asking and not asks:
+            yield _Found(
+                "nobody-asks",
+                ("leases", number, "while_asking"),
+                f"lease {lease.name} is held while a human is asked, and nothing here asks one",
+                "Remove while_asking, unless an evaluator or a plugin asks.",
+            )
+
+
 def _tools(document: PolicyDocument, known: list[str]) -> Iterator[_Found]:
     named: set[str] = set()
     places: list[tuple[tuple[str | int, ...], str, tuple[str, ...]]] = [
@@ -268,6 +291,7 @@ def _tools(document: PolicyDocument, known: list[str]) -> Iterator[_Found]:
             for n, item in enumerate(document.evaluators)
         ),
         *((("budgets", n), f"budget {b.name}", b.tools) for n, b in enumerate(document.budgets)),
+        *((("leases", n), f"lease {b.name}", b.tools or ()) for n, b in enumerate(document.leases)),
     ]
     for keys, what, patterns in places:
         for place, pattern in enumerate(patterns):

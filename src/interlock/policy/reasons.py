@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 
 from interlock.policy.conditions import AllNode, AnyNode, NotNode
-from interlock.policy.document import MATCHERS, RuleDocument
+from interlock.policy.document import RuleDocument
 from interlock.policy.leaves import Node
+from interlock.policy.matching import MATCHERS
 from interlock.policy.names import matcher
 from interlock.policy.situation import Answer, Fault, Situation
 

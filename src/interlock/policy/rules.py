@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Mapping
 from typing import TypeAlias
 
 import msgspec
 
 from interlock._call import Call
 from interlock._memory import Memory, Steered
-from interlock._model_names import canonical_model, model_pattern
 from interlock._verdict import Opinion, Verdict
 from interlock.policy.conditions import within
 from interlock.policy.document import RuleDocument
 from interlock.policy.leaves import EvaluatorNode
+from interlock.policy.matching import NO_ALIASES, is_about, names_of
 from interlock.policy.names import Names, matcher
 from interlock.policy.questions import EvaluatorDocument
 from interlock.policy.situation import Answer, Fault, Predicate, Situation
 
 Patience: TypeAlias = tuple[str, int, Opinion]
 """Of a rule that steers: under which key it is remembered how often, how often it may, and what it says then."""
-
-# What a rule may be about besides tools, and where a call says it. Which rules can speak of a call is remembered by
-# the tool's name and by those of these that any rule of the policy names.
-ABOUT: Mapping[str, Callable[[Call], str | tuple[str, ...] | None]] = {
-    "labels": lambda call: call.tool.labels,
-    "agents": lambda call: call.identity.agent,
-    "users": lambda call: call.identity.user,
-    "teams": lambda call: call.identity.team,
-    "orgs": lambda call: call.identity.org,
-    "models": lambda call: canonical_model(call.model) if call.model else None,
-}
-
-_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -60,15 +46,10 @@ class Rule(msgspec.Struct, frozen=True):
 
     def is_about(self, call: Call) -> bool:
         """Whether its lists of names match *call*; one without the name does not."""
-        for key, matches in self.names.items():
-            found = call.tool.name if key == "tools" else ABOUT[key](call)
-            some = found if isinstance(found, tuple) else (found,)
-            if not any(name is not None and matches(name) for name in some):
-                return False
-        return True
+        return is_about(self.names, call)
 
 
-def compiled(rule: RuleDocument, author: str, aliases: Mapping[str, str] = _NONE) -> Rule:
+def compiled(rule: RuleDocument, author: str, aliases: Mapping[str, str] = NO_ALIASES) -> Rule:
     """Return *rule* made ready to be asked; *author* is who speaks, and *aliases* are further names of models."""
     opinion = Opinion(
         verdict=Verdict(rule.verdict),
@@ -85,11 +66,7 @@ def compiled(rule: RuleDocument, author: str, aliases: Mapping[str, str] = _NONE
     nodes = [] if rule.when is None else list(within(rule.when))
     return Rule(
         document=rule,
-        names={
-            key: matcher(_models(names, aliases) if key == "models" else names)
-            for key in ("tools", *ABOUT)
-            if (names := getattr(rule, key)) is not None
-        },
+        names=names_of(rule, aliases),
         when=_condition(rule),
         opinion=opinion,
         patience=None if rule.retries is None else _patience(opinion, rule.retries),
@@ -98,14 +75,6 @@ def compiled(rule: RuleDocument, author: str, aliases: Mapping[str, str] = _NONE
             (node.key, node.document) for node in nodes if isinstance(node, EvaluatorNode)
         ),
     )
-
-
-def _models(patterns: tuple[str, ...], aliases: Mapping[str, str]) -> tuple[str, ...]:
-    """The names of models that *patterns* mean, as names are compared, aliases included."""
-    found = tuple(map(model_pattern, patterns))
-    meant = matcher(found)
-    others = [alias for alias, name in aliases.items() if meant(canonical_model(name))]
-    return (*found, *map(canonical_model, others))
 
 
 def _condition(rule: RuleDocument) -> Predicate | None:

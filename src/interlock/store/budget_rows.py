@@ -81,7 +81,7 @@ def _is_mine(table: Any) -> Any:
 
 
 def _same(tables: Tables) -> Any:
-    return [tables.windows.c[name] == tables.leases.c[name] for name in _KEY]
+    return [tables.windows.c[name] == tables.budget_leases.c[name] for name in _KEY]
 
 
 def _row(tables: Tables) -> Any:
@@ -90,7 +90,7 @@ def _row(tables: Tables) -> Any:
 
 
 def _lease(tables: Tables) -> list[Any]:
-    return [tables.leases.c.worker, *(tables.leases.c[name] for name in _LEASE)]
+    return [tables.budget_leases.c.worker, *(tables.budget_leases.c[name] for name in _LEASE)]
 
 
 def _moved(table: Any, columns: tuple[str, ...]) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def _moved(table: Any, columns: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _total(tables: Tables, name: str) -> Any:
-    added = func.coalesce(func.sum(tables.leases.c[name]), literal_column("0"))
+    added = func.coalesce(func.sum(tables.budget_leases.c[name]), literal_column("0"))
     return (tables.windows.c[name] + cast(added, BigInteger)).label(name)
 
 
@@ -110,7 +110,7 @@ def totals(tables: Tables) -> Any:
     keys = [raw(table.c[name]).label(name) for name in _KEY]
     limits = [table.c[name] for name in _LIMITS]
     sums = [_total(tables, name) for name in _SUMS]
-    joined = table.outerjoin(tables.leases, _all(_same(tables)))
+    joined = table.outerjoin(tables.budget_leases, _all(_same(tables)))
     return (
         select(*keys, raw(table.c.ends_at).label("ends_at"), *limits, *sums)
         .select_from(joined)
@@ -126,7 +126,7 @@ def _all(conditions: list[Any]) -> Any:
 
 
 def _lent(tables: Tables) -> Any:
-    table = tables.leases
+    table = tables.budget_leases
     row = {column.name: value(column) for column in table.columns}
     insertion = postgresql.insert(table).values(row)
     added = {name: table.c[name] + insertion.excluded[name] for name in _LEASE}
@@ -157,9 +157,9 @@ LOCK_LEASE = Prepared(
             *(tables.windows.c[name].label(f"window_{name}") for name in _LIMITS),
             *_lease(tables),
         )
-        .select_from(tables.leases.join(tables.windows, _all(_same(tables))))
-        .where(_is_mine(tables.leases))
-        .with_for_update(of=tables.leases)
+        .select_from(tables.budget_leases.join(tables.windows, _all(_same(tables))))
+        .where(_is_mine(tables.budget_leases))
+        .with_for_update(of=tables.budget_leases)
     )
 )
 """This worker's lease, and under which limits it was leased; locks nothing but the lease."""
@@ -167,30 +167,31 @@ LOCK_LEASES = Prepared(
     lambda tables: (
         select(*_lease(tables))
         .where(
-            _is_this(tables.leases),
-            (tables.leases.c.worker == value(tables.leases.c.worker, "which_worker"))
+            _is_this(tables.budget_leases),
+            (tables.budget_leases.c.worker == value(tables.budget_leases.c.worker, "which_worker"))
             | (
-                raw(tables.leases.c.moved_at) <= value(tables.leases.c.moved_at, "which_idle_since")
+                raw(tables.budget_leases.c.moved_at)
+                <= value(tables.budget_leases.c.moved_at, "which_idle_since")
             ),
         )
-        .order_by(tables.leases.c.worker)
+        .order_by(tables.budget_leases.c.worker)
         .with_for_update()
     )
 )
 """This worker's lease and those that nobody has moved since some time, of a window whose row is locked."""
 MOVE_LEASE = Prepared(
     lambda tables: (
-        update(tables.leases)
-        .where(_is_mine(tables.leases))
+        update(tables.budget_leases)
+        .where(_is_mine(tables.budget_leases))
         .values(
             {
-                "moved_at": value(tables.leases.c.moved_at),
-                **_moved(tables.leases, _SUMS),
+                "moved_at": value(tables.budget_leases.c.moved_at),
+                **_moved(tables.budget_leases, _SUMS),
             }
         )
     )
 )
-FOLD = Prepared(lambda tables: delete(tables.leases).where(_is_mine(tables.leases)))
+FOLD = Prepared(lambda tables: delete(tables.budget_leases).where(_is_mine(tables.budget_leases)))
 LEND = Prepared(_lent)
 
 

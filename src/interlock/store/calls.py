@@ -13,9 +13,10 @@ from interlock import events
 from interlock._budget import Account, Amounts, Claim, Need, WindowKey, need_of
 from interlock._call import Call, Risk
 from interlock._clock import new_id
-from interlock._decide import decide
+from interlock._decide import decide, taken
 from interlock._flow import Admission, Settlement
 from interlock._grant import Standing
+from interlock._lease import LeaseClaim, Occupancy, Slot
 from interlock._ticket import Ticket, TicketState
 from interlock._usage import Priced
 from interlock._verdict import Decision, Mode, Verdict
@@ -26,6 +27,7 @@ from interlock.store.budgets import Held
 from interlock.store.entries import Admit, Ask, Entry, Settle, wanted
 from interlock.store.events import Chain, ask_heads, chains, unknown, write
 from interlock.store.memories import Memories
+from interlock.store.slots import Slots, slots_of, text_of
 from interlock.store.statements import Prepared, ask_time, insertion, plain, read, tables_of, told
 from interlock.store.tables import Tables, to_microseconds
 
@@ -41,7 +43,9 @@ def _is_this(tables: Tables) -> Any:
 
 _CLOSE = Prepared(
     lambda tables: (
-        delete(tables.intents).where(_is_this(tables)).returning(tables.intents.c.reserved)
+        delete(tables.intents)
+        .where(_is_this(tables))
+        .returning(tables.intents.c.reserved, tables.intents.c.leases)
     )
 )
 
@@ -50,7 +54,7 @@ def post(connection: Connection, entries: Sequence[Entry]) -> list[Any]:
     """
     Enter *entries* in the books, in order, and return what came of each.
 
-    All that is needed is locked and read at once, in a fixed order (sessions, budgets, their leases); each entry is
+    All that is needed is locked and read at once, in a fixed order (sessions, leases, budgets); each entry is
     decided by pure functions of that state and of what those before it changed; then all is written at once. So a
     batch of calls costs about as many statements as one.
 
@@ -91,6 +95,8 @@ class _Judged(msgspec.Struct, frozen=True):
         grant: The one that stands for that human, where no ticket is claimed.
         risk: How risky the call is, all told.
         accounts: The budgets that count it, and how they stand.
+        leases: Those of which it takes a slot, or of which its ticket does.
+        taken: Those of which it needs one and none is left.
     """
 
     decision: Decision
@@ -98,6 +104,8 @@ class _Judged(msgspec.Struct, frozen=True):
     risk: Risk
     accounts: list[tuple[Claim, Account]]
     grant: Standing | None = None
+    leases: tuple[LeaseClaim, ...] = ()
+    taken: tuple[Occupancy, ...] = ()
 
     @property
     def asks(self) -> bool:
@@ -133,6 +141,22 @@ class _Page:
             for call, rows in zip(settled, closed, strict=True)
             if rows
         }
+        self._slots_held = {
+            call.id: slots_of(rows[0][1])
+            for call, rows in zip(settled, closed, strict=True)
+            if rows and rows[0][1]
+        }
+        self._slots = Slots(connection)
+        at = self._slots.lock(
+            (slot.key for held in self._slots_held.values() for slot in held),
+            wanted=(
+                claim.key
+                for entry in entries
+                if not isinstance(entry, Settle)
+                for claim in entry.leases
+            ),
+        )
+        self._at = at or self._at
         self._accounts = Accounts(connection)
         self._opened: dict[str, dict[str, object]] = {}
         self._usage: list[dict[str, object]] = []
@@ -159,6 +183,7 @@ class _Page:
         _OPEN.run(self._connection, list(self._opened.values()))
         usage.write(self._connection, self._usage)
         self._accounts.write()
+        self._slots.write()
 
     def _asked(self, chain: Chain, entry: Ask) -> Admission | Conflict | None:
         judged = self._judge(chain, entry)
@@ -178,8 +203,16 @@ class _Page:
         is_new = judged.asks and ticket is None and judged.grant is None
         if is_new:
             ticket = tickets.open_ticket(
-                self._connection, call, decision, policy=entry.policy, at=self._at
+                self._connection,
+                call,
+                decision,
+                policy=entry.policy,
+                at=self._at,
+                hold=lambda ticket: self._slots.hold(judged.leases, call, ticket, at=self._at),
             )
+        slots: tuple[Slot, ...] = ()
+        if decision.admits and (judged.leases or (ticket is not None and ticket.leases)):
+            slots = self._slots.take(judged.leases, call, ticket=ticket, at=self._at)
         shown = ticket if judged.asks else None
         need = need_of(call)
         reserved = need.amounts if decision.admits and judged.has_room(need) else None
@@ -206,6 +239,7 @@ class _Page:
             reserved=reserved,
             mode=decision.mode,
             points=entry.counsel.points,
+            leases=slots,
         )
         recorded = chain.append(decided, at=self._at, trace=entry.trace)
         self._memories.remember(chain, decided)
@@ -213,7 +247,7 @@ class _Page:
         if is_new and shown is not None:
             opened = chain.append(_ticket_opened(shown), at=self._at, trace=entry.trace)
         if decision.admits:
-            self._open(entry, windows, reserved)
+            self._open(entry, windows, reserved, slots)
         return Admission(
             decision=decision,
             recorded=recorded,
@@ -221,6 +255,8 @@ class _Page:
             opened=opened,
             budgets=self._stood(judged),
             halts=() if decision.admits else self._halts.covering(call),
+            slots=slots,
+            taken=judged.taken,
         )
 
     def _stood(self, judged: _Judged) -> tuple[Account, ...]:
@@ -239,7 +275,6 @@ class _Page:
         decided = partial(
             decide,
             call,
-            said.opinions,
             status=chain.status,
             accounts=accounts,
             now=self._at,
@@ -247,15 +282,23 @@ class _Page:
             patience=said.patience,
             halts=self._halts.covering(call),
         )
-        judged = _Judged(decided(ticket=None), None, said.risk, accounts)
-        if not judged.asks:
+        judged = _Judged(decided(said.opinions, ticket=None), None, said.risk, accounts)
+        if judged.asks:
+            ticket = self._standing(chain, entry)
+            if ticket is not None:
+                found = decided(said.opinions, ticket=ticket)
+                judged = _Judged(found, ticket, said.risk, accounts)
+            if judged.asks and not judged.decision.admits:
+                judged = self._granted(entry, judged) or judged
+        needed = _needed(entry, judged)
+        if not needed:  # nearly always
             return judged
-        ticket = self._standing(chain, entry)
-        if ticket is not None:
-            judged = _Judged(decided(ticket=ticket), ticket, said.risk, accounts)
-        if judged.decision.admits or not judged.asks:
-            return judged
-        return self._granted(entry, judged) or judged
+        full = self._slots.full(needed, judged.ticket, self._at)
+        if not full:
+            return msgspec.structs.replace(judged, leases=needed)
+        objections = (taken(lease, self._at) for lease in full)
+        refused = decided([*said.opinions, *objections], ticket=None)
+        return _Judged(refused, None, said.risk, accounts, taken=full)
 
     def _granted(self, entry: Admit, judged: _Judged) -> _Judged | None:
         """Return *judged* with the yes of the grant that covers the call; None where there is none."""
@@ -282,20 +325,30 @@ class _Page:
         expired = tickets.end(connection, ticket, TicketState.EXPIRED, at=self._at)
         if expired is not None:
             chain.append(expired, at=self._at)
+            self._slots.release(ticket.leases, at=self._at)
         return None
 
-    def _open(self, entry: Admit, windows: tuple[WindowKey, ...], reserved: Amounts | None) -> None:
+    def _open(
+        self,
+        entry: Admit,
+        windows: tuple[WindowKey, ...],
+        reserved: Amounts | None,
+        slots: tuple[Slot, ...],
+    ) -> None:
         call, held = entry.call, None
         if reserved is not None:
             held = Held(reserved, windows)
             self._accounts.reserve(windows, reserved)
         self._holding[call.id] = held
+        if slots:
+            self._slots_held[call.id] = slots
         self._opened[call.id] = {
             "call_id": call.id,
             "session_id": call.session_id,
             "tool": call.tool.name,
             "admitted_at": to_microseconds(self._at),
             "reserved": None if held is None else held.text(),
+            "leases": text_of(slots),
         }
 
     def _settle(self, chain: Chain, entry: Settle) -> Settlement | None:
@@ -337,8 +390,16 @@ class _Page:
         halt = next(iter(self._halts.covering(call)), None)
         if halt is not None:
             finished = msgspec.structs.replace(finished, halt_id=halt.id)
+        lost = self._slots.release(self._slots_held.pop(call.id, ()), at=self._at)
+        if lost:
+            finished = msgspec.structs.replace(finished, leases_lost=lost)
         recorded = chain.append(finished, at=self._at, trace=entry.trace)
-        return Settlement(recorded=recorded, overspent=self._overspent(entry, held), halt=halt)
+        return Settlement(
+            recorded=recorded,
+            overspent=self._overspent(entry, held),
+            halt=halt,
+            leases_lost=lost,
+        )
 
     def _use(self, call: Call, used: Priced, charged: Amounts | None, held: Held | None) -> str:
         usage_id = new_id()
@@ -367,6 +428,17 @@ class _Page:
         return tuple(account for account in accounts if account.is_overspent)
 
 
+def _needed(entry: Admit, judged: _Judged) -> tuple[LeaseClaim, ...]:
+    """Return the leases of which a slot is to be taken: for a call that runs, or for one that begins to wait."""
+    if not entry.leases or judged.decision.mode is not Mode.ENFORCE:
+        return ()
+    if judged.decision.admits:
+        return entry.leases
+    if judged.asks and judged.ticket is None:
+        return tuple(claim for claim in entry.leases if claim.lease.while_asking)
+    return ()
+
+
 def _key(call: Call) -> dict[str, object]:
     return {"session": call.session_id, "call": call.id}
 
@@ -380,4 +452,5 @@ def _ticket_opened(ticket: Ticket) -> events.TicketOpened:
         approvers=ticket.approvers,
         quorum=ticket.quorum,
         expires_at=ticket.expires_at,
+        leases=ticket.leases,
     )

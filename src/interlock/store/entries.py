@@ -13,6 +13,7 @@ from interlock._budget import Amounts, Claim, nano, need_of
 from interlock._call import Call
 from interlock._decide import Counsel
 from interlock._flow import Ending, Reviewed
+from interlock._lease import LeaseClaim
 from interlock._usage import Priced
 from interlock.store.budgets import Held
 from interlock.store.windows import Want, more_than
@@ -28,6 +29,7 @@ class Admit(msgspec.Struct, frozen=True, kw_only=True):
         call: What is attempted.
         counsel: What policy, evaluators and plugins think of it.
         claims: The budgets that count it.
+        leases: The leases that it needs.
         policy: The digest of the policy that was asked.
         trace: The span that shows the decision.
     """
@@ -35,6 +37,7 @@ class Admit(msgspec.Struct, frozen=True, kw_only=True):
     call: Call
     counsel: Counsel
     claims: tuple[Claim, ...] = ()
+    leases: tuple[LeaseClaim, ...] = ()
     policy: str
     trace: events.TraceIds | None
 

@@ -151,6 +151,7 @@ class Tables:
             Column(
                 "reserved", Text, comment="JSON list: what the call holds of which budget window"
             ),
+            Column("leases", Text, comment="JSON list: the slots that the call has taken"),
             sqlite_with_rowid=False,
             comment="calls admitted and not yet finished; in doubt once their process is gone",
         )
@@ -178,6 +179,9 @@ class Tables:
             Column("decided_by", Text),
             Column("decided_at", UtcMicroseconds),
             Column("comment", Text),
+            Column(
+                "leases", Text, comment="JSON list: the slots that it holds until it is answered"
+            ),
             Index(f"ix_{prefix}tickets_session_digest", "session_id", "digest", "id"),
             Index(f"ix_{prefix}tickets_state", "state", "id"),
         )
@@ -219,7 +223,7 @@ class Tables:
             sqlite_with_rowid=False,
             comment="what is reserved and spent of a budget, by whom, in which window; money in nano-dollars",
         )
-        self.leases: Table = self._table(
+        self.budget_leases: Table = self._table(
             "budget_leases",
             Column("budget", Text, primary_key=True),
             Column("scope", Text, primary_key=True),
@@ -245,6 +249,22 @@ class Tables:
             ),
             sqlite_with_rowid=False,
             comment="what of a budget window one worker may hand out by itself, and what is reserved and spent of it",
+        )
+        self.leases: Table = self._table(
+            "leases",
+            Column("lease", Text, primary_key=True),
+            Column("scope", _HASH, primary_key=True, comment="digest: which part of the lease"),
+            Column("token", BigInteger, nullable=False, comment="the last fencing token"),
+            Column("holders", Text, comment="JSON list: who holds a slot; null: nobody"),
+            Index(
+                f"ix_{prefix}leases_held",
+                "lease",
+                "scope",
+                sqlite_where=text("holders IS NOT NULL"),
+                postgresql_where=text("holders IS NOT NULL"),
+            ),
+            sqlite_with_rowid=False,
+            comment="how many calls may run at once: who does, of each part of each lease",
         )
         self.usage: Table = self._table(
             "usage",
@@ -340,6 +360,7 @@ class Tables:
             self.tickets,
             self.grants,
             self.windows,
+            self.budget_leases,
             self.leases,
             self.usage,
             self.halts,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,12 +15,14 @@ from interlock import events
 from interlock._call import Call
 from interlock._clock import new_id
 from interlock._grant import Grant
+from interlock._lease import Slot
 from interlock._state import SessionStatus
 from interlock._ticket import Approval, Ticket, TicketState
 from interlock._verdict import Decision
 from interlock.errors import Conflict
 from interlock.store import grants, policies
 from interlock.store.events import Chain, append, lock
+from interlock.store.slots import free, slots_of, text_of
 from interlock.store.statements import now, tables_of
 from interlock.store.watch import tell
 
@@ -133,7 +135,9 @@ def deny(
     resolved = events.TicketResolved(
         ticket_id=ticket_id, state=denied, by=by, comment=comment, waited_us=_waited_us(ticket, at)
     )
-    return append(connection, chain, [resolved], at=at)[0]
+    recorded = append(connection, chain, [resolved], at=at)[0]
+    free(connection, ticket.leases, at=at)
+    return recorded
 
 
 def expire(connection: Connection, *, limit: int = 1_000) -> list[events.Recorded]:
@@ -149,37 +153,50 @@ def expire(connection: Connection, *, limit: int = 1_000) -> list[events.Recorde
     for row in late.all():
         by_session.setdefault(row.session_id, []).append(from_row(row))
     recorded: list[events.Recorded] = []
+    held: list[Slot] = []
     for session_id in sorted(by_session):
         chain = lock(connection, session_id)
-        ended = [end(connection, one, TicketState.EXPIRED, at=at) for one in by_session[session_id]]
-        recorded += append(connection, chain, [one for one in ended if one], at=at)
+        ended: list[events.Event] = []
+        for ticket in by_session[session_id]:
+            if (event := end(connection, ticket, TicketState.EXPIRED, at=at)) is not None:
+                ended.append(event)
+                held += ticket.leases
+        recorded += append(connection, chain, ended, at=at)
+    free(connection, held, at=at)
     return recorded
 
 
 def cancel(connection: Connection, session_id: str, *, at: datetime) -> list[events.TicketResolved]:
-    """Cancel what waits in a session that is closed *at* that instant; the events are the caller's to append."""
+    """
+    Cancel what waits in a session that is closed *at* that instant; the events are the caller's to append.
+
+    What the tickets held of leases is free.
+    """
     table = tables_of(connection).tickets
     waiting = connection.execute(
         select(table)
         .where(table.c.session_id == session_id, table.c.state.in_(_OPEN))
         .order_by(table.c.id)
     )
-    ended = [
-        end(
-            connection,
-            ticket,
-            TicketState.CANCELLED if at < ticket.expires_at else TicketState.EXPIRED,
-            at=at,
-        )
-        for ticket in map(from_row, waiting.all())
-    ]
-    return [event for event in ended if event]
+    ended: list[events.TicketResolved] = []
+    held: list[Slot] = []
+    for ticket in map(from_row, waiting.all()):
+        state = TicketState.CANCELLED if at < ticket.expires_at else TicketState.EXPIRED
+        if (event := end(connection, ticket, state, at=at)) is not None:
+            ended.append(event)
+            held += ticket.leases
+    free(connection, held, at=at)
+    return ended
 
 
 def end(
     connection: Connection, ticket: Ticket, state: TicketState, *, at: datetime
 ) -> events.TicketResolved | None:
-    """End a ticket that nobody answers, or uses, any more; return the event, None if it was ended meanwhile."""
+    """
+    End a ticket that nobody answers, or uses, any more; return the event, None if it was ended meanwhile.
+
+    What it holds of leases is the caller's to free, once all else is locked.
+    """
     table = tables_of(connection).tickets
     done = connection.execute(
         update(table)
@@ -244,9 +261,19 @@ def newest(connection: Connection, call: Call, *, policy: str) -> Ticket | None:
 
 
 def open_ticket(
-    connection: Connection, call: Call, decision: Decision, *, policy: str, at: datetime
+    connection: Connection,
+    call: Call,
+    decision: Decision,
+    *,
+    policy: str,
+    at: datetime,
+    hold: Callable[[Ticket], tuple[Slot, ...]],
 ) -> Ticket:
-    """Write a new ticket for *call*, opened *at*, and return it. The event is the caller's to append."""
+    """
+    Write a new ticket for *call*, opened *at*, and return it. The event is the caller's to append.
+
+    *hold* takes the slots that it holds as long as the call waits.
+    """
     table = tables_of(connection).tickets
     ticket = Ticket(
         id=new_id(),
@@ -266,10 +293,12 @@ def open_ticket(
         opened_at=at,
         expires_at=at + _lifetime(decision),
     )
+    ticket = msgspec.structs.replace(ticket, leases=hold(ticket))
     row = msgspec.structs.asdict(ticket)
     for name in _LISTS:
         row[name] = _json(row[name])
     row["state"] = ticket.state.value
+    row["leases"] = text_of(ticket.leases)
     connection.execute(insert(table).values(row))
     return ticket
 
@@ -374,4 +403,5 @@ def from_row(row: Row[Any]) -> Ticket:
     for name, kind in _LISTS.items():
         fields[name] = msgspec.json.decode(fields[name], type=kind)
     fields["state"] = TicketState(fields["state"])
+    fields["leases"] = slots_of(fields["leases"])
     return Ticket(**fields)

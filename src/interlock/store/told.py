@@ -15,6 +15,7 @@ from interlock._usage import ModelUsage, Priced
 from interlock._verdict import combine
 from interlock.store import tickets, usage
 from interlock.store.budgets import Held
+from interlock.store.slots import text_of
 
 
 class Disagreement(Exception):
@@ -27,7 +28,7 @@ class Told:
 
     Attributes:
         session_id: The session.
-        intents: Of each open call: its tool, when it was admitted, and what it holds of budgets, as stored.
+        intents: Of each open call: its tool, when it was admitted, and what it holds of budgets and leases, as stored.
         tickets, grants: By id.
         policies: The digests of those that it names.
         judged: The digests of those that decided something.
@@ -37,7 +38,7 @@ class Told:
     def __init__(self, session_id: str) -> None:
         """Begin before the first event."""
         self.session_id = session_id
-        self.intents: dict[str, tuple[str, datetime, str | None]] = {}
+        self.intents: dict[str, tuple[str, datetime, str | None, str | None]] = {}
         self.tickets: dict[str, Ticket] = {}
         self.grants: dict[str, Standing] = {}
         self.policies: set[str] = set()
@@ -84,7 +85,8 @@ class Told:
         if decided.admitted:
             held = Held(decided.reserved, decided.windows) if decided.reserved else None
             text = None if held is None else held.text()
-            self.intents[decided.call_id] = (decided.tool, recorded.at, text)
+            leases = text_of(decided.leases)
+            self.intents[decided.call_id] = (decided.tool, recorded.at, text, leases)
             self._held[decided.call_id] = decided
             self._change(decided.ticket_id, state=TicketState.CLAIMED)
             self._used_grant(decided)
@@ -112,6 +114,7 @@ class Told:
             state=TicketState.PENDING,
             opened_at=recorded.at,
             expires_at=opened.expires_at,
+            leases=opened.leases,
         )
 
     def _approved(

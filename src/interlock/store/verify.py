@@ -177,9 +177,8 @@ def _trackers(document: str) -> tuple[Tracker, ...] | None:
 
 def _check_intents(connection: Connection, told: Told) -> None:
     table = tables_of(connection).intents
-    query = select(table.c.call_id, table.c.tool, table.c.admitted_at, table.c.reserved).where(
-        table.c.session_id == told.session_id
-    )
+    names = ("call_id", "tool", "admitted_at", "reserved", "leases")
+    query = select(*(table.c[name] for name in names)).where(table.c.session_id == told.session_id)
     with _readable(f"an intent of session {told.session_id}"):
         stored = {row[0]: tuple(row[1:]) for row in connection.execute(query)}
     for call_id in sorted({*stored, *told.intents}, key=str):
@@ -190,7 +189,7 @@ def _check_intents(connection: Connection, told: Told) -> None:
             raise Disagreement(f"{call} has an event but no intent that says it is running")
         if stored[call_id] != told.intents[call_id]:
             raise Disagreement(
-                f"intent of {call}: its tool, time or reservation is not what its event says"
+                f"intent of {call}: its tool, time, reservation or leases are not what its event says"
             )
 
 

@@ -133,7 +133,7 @@ def _compared(connection: Connection, sums: _Sums) -> list[str]:
 
 def _leased(connection: Connection, problems: list[str]) -> dict[WindowKey, tuple[int, ...]]:
     """What the leases of each window add up to: what they hold, and what is reserved and spent of that."""
-    table = tables_of(connection).leases
+    table = tables_of(connection).budget_leases
     keys = [raw(table.c[name]) for name in ("budget", "scope", "starts_at")]
     limits = [table.c[f"{name}_limit"] for name in AMOUNTS]
     found: dict[WindowKey, tuple[int, ...]] = {}

@@ -72,7 +72,7 @@ def explain(
     db: Database = DEFAULT,
     json: Json = False,
 ) -> None:
-    """Explain why a call gets its verdict: every rule and condition, opinions, risk, budgets."""
+    """Explain why a call gets its verdict: every rule and condition, opinions, risk, budgets, leases."""
     options = {
         "tool": tool,
         "agent": agent,
@@ -175,6 +175,8 @@ def _tree(policy: Policy, ruling: Ruling, recorded: CallDecided | None) -> Tree:
         )
     if ruling.counted_by:
         tree.add(safe(f"budgets that count it: {', '.join(ruling.counted_by)}"))
+    if ruling.leases:
+        tree.add(safe(f"leases that it needs: {', '.join(ruling.leases)}"))
     if recorded is not None:
         tree.add(safe(f"recorded: {recorded.verdict}: {recorded.reason}"))
     return tree
@@ -240,6 +242,7 @@ def _as_json(policy: Policy, ruling: Ruling, recorded: CallDecided | None) -> di
         ],
         "opinions": msgspec.to_builtins(decision.opinions),
         "budgets": ruling.counted_by,
+        "leases": ruling.leases,
         "recorded": None
         if recorded is None
         else {"verdict": str(recorded.verdict), "reason": recorded.reason},

@@ -27,6 +27,7 @@ def upgrade(prefix: str, schema: str | None) -> None:
     _grants(place)
     _budget_windows(place)
     _budget_leases(place)
+    _leases(place)
     _usage(place)
     _halts(place)
     _counters(place)
@@ -118,6 +119,7 @@ def _intents(place: _Place) -> None:
         sa.Column(
             "reserved", sa.Text, comment="JSON list: what the call holds of which budget window"
         ),
+        sa.Column("leases", sa.Text, comment="JSON list: the slots that the call has taken"),
         sqlite_with_rowid=False,
         comment="calls admitted and not yet finished; in doubt once their process is gone",
     )
@@ -150,6 +152,9 @@ def _tickets(place: _Place) -> None:
         sa.Column("decided_by", sa.Text),
         sa.Column("decided_at", _TIME),
         sa.Column("comment", sa.Text),
+        sa.Column(
+            "leases", sa.Text, comment="JSON list: the slots that it holds until it is answered"
+        ),
     )
     place.index("tickets", "session_digest", "session_id", "digest", "id")
     place.index("tickets", "state", "state", "id")
@@ -229,6 +234,19 @@ def _budget_leases(place: _Place) -> None:
         sqlite_with_rowid=False,
         comment="what of a budget window one worker may hand out by itself, and what is reserved and spent of it",
     )
+
+
+def _leases(place: _Place) -> None:
+    place.table(
+        "leases",
+        sa.Column("lease", sa.Text, primary_key=True),
+        sa.Column("scope", _HASH, primary_key=True, comment="digest: which part of the lease"),
+        sa.Column("token", sa.BigInteger, nullable=False, comment="the last fencing token"),
+        sa.Column("holders", sa.Text, comment="JSON list: who holds a slot; null: nobody"),
+        sqlite_with_rowid=False,
+        comment="how many calls may run at once: who does, of each part of each lease",
+    )
+    place.index("leases", "held", "lease", "scope", where="holders IS NOT NULL")
 
 
 def _usage(place: _Place) -> None:

@@ -1,0 +1,183 @@
+"""disagreements(): recompute from the events who holds which lease, and name the rows that differ."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import NotRequired, TypedDict, Unpack
+
+import msgspec
+from sqlalchemy import Connection, select, tuple_
+
+from interlock import events
+from interlock._lease import Holder, LeaseKey, Occupancy, Slot
+from interlock._ticket import TicketState
+from interlock.store.events import PAGE
+from interlock.store.slots import occupancy
+from interlock.store.statements import tables_of
+
+_TELLING = (events.CallDecided, events.CallFinished, events.TicketOpened, events.TicketResolved)
+
+
+def disagreements(connection: Connection) -> list[str]:
+    """
+    Return a sentence for each part of a lease of which the last token or the holders are not what the events say.
+
+    Reads the whole history. Until when a call holds its slot is only checked not to be earlier than when it was taken:
+    renewing it is no event. That the events themselves are unchanged is the business of `verify`. Run it on a snapshot.
+    """
+    told = _Told()
+    for session_id, body in _telling(connection):
+        # One that cannot be read was changed: `verify` names it, and here it shows in who holds what.
+        with suppress(msgspec.MsgspecError, TypeError, ValueError):
+            told.hear(session_id, events.decode(body))
+    return [*told.problems(), *_compared(connection, told)]
+
+
+class _Who(TypedDict):
+    session_id: str
+    call_id: str
+    ticket_id: NotRequired[str | None]
+    tool: str
+    resource: str | None
+
+
+class _Told:
+    """What the events say, of whatever session and in whatever order of sessions."""
+
+    def __init__(self) -> None:
+        self.given: defaultdict[LeaseKey, dict[int, Holder]] = defaultdict(dict)
+        self._gone: set[tuple[LeaseKey, int]] = set()
+        self._by_call: dict[str, tuple[Slot, ...]] = {}
+        self._by_ticket: dict[str, tuple[Slot, ...]] = {}
+        self._of_call: dict[str, events.CallDecided] = {}
+        self._twice: list[str] = []
+
+    def hear(self, session_id: str, event: events.Event) -> None:
+        match event:
+            case events.CallDecided() if event.admitted:
+                waited = self._by_ticket.pop(event.ticket_id or "", ())
+                passed = {(slot.key, slot.token) for slot in event.leases}
+                self._release(slot for slot in waited if (slot.key, slot.token) not in passed)
+                self._take(
+                    event.leases,
+                    waited,
+                    session_id=session_id,
+                    call_id=event.call_id,
+                    tool=event.tool,
+                    resource=event.resource,
+                )
+                self._by_call[event.call_id] = event.leases
+            case events.CallDecided():
+                self._of_call[event.call_id] = event
+            case events.CallFinished():
+                self._release(self._by_call.pop(event.call_id, ()))
+            case events.TicketOpened() if event.leases:
+                asked = self._of_call.get(event.call_id)
+                self._take(
+                    event.leases,
+                    session_id=session_id,
+                    call_id=event.call_id,
+                    ticket_id=event.ticket_id,
+                    tool=event.tool,
+                    resource=None if asked is None else asked.resource,
+                )
+                self._by_ticket[event.ticket_id] = event.leases
+            case events.TicketResolved() if event.state is not TicketState.APPROVED:
+                self._release(self._by_ticket.pop(event.ticket_id, ()))
+            case _:
+                pass
+
+    def problems(self) -> list[str]:
+        """What the events themselves contradict."""
+        found = list(self._twice)
+        for key in sorted(self.given):
+            last = max(self.given[key])
+            missing = [token for token in range(1, last + 1) if token not in self.given[key]]
+            found += [f"{_named(key)}: token {token} was never given" for token in missing]
+        return found
+
+    def occupancy(self, key: LeaseKey) -> Occupancy:
+        """How a part stands by all that was heard."""
+        given = self.given.get(key, {})
+        return Occupancy(
+            key=key,
+            token=max(given, default=0),
+            holders=tuple(given[one] for one in sorted(given) if (key, one) not in self._gone),
+        )
+
+    def _take(
+        self, slots: Iterable[Slot], waited: tuple[Slot, ...] = (), **who: Unpack[_Who]
+    ) -> None:
+        passed = {(slot.key, slot.token) for slot in waited}
+        for slot in slots:
+            if slot.token in self.given[slot.key] and (slot.key, slot.token) not in passed:
+                self._twice.append(f"{_named(slot.key)}: token {slot.token} was given twice")
+            self.given[slot.key][slot.token] = Holder(
+                token=slot.token, expires_at=slot.expires_at, **who
+            )
+            self._gone.update((slot.key, token) for token in slot.displaced)
+
+    def _release(self, slots: Iterable[Slot]) -> None:
+        self._gone.update((slot.key, slot.token) for slot in slots)
+
+
+def _telling(connection: Connection) -> Iterator[tuple[str, str]]:
+    """The session and the body of every event that may move a lease, session by session."""
+    table = tables_of(connection).events
+    kinds = [str(kind.__struct_config__.tag) for kind in _TELLING]
+    place = tuple_(table.c.session_id, table.c.seq)
+    after = ("", 0)
+    while True:
+        rows = connection.execute(
+            select(table.c.session_id, table.c.seq, table.c.body)
+            .where(table.c.kind.in_(kinds), place > after)
+            .order_by(table.c.session_id, table.c.seq)
+            .limit(PAGE)
+        ).all()
+        for row in rows:
+            yield row[0], row[2]
+        if len(rows) < PAGE:
+            return
+        after = rows[-1][0], rows[-1][1]
+
+
+def _compared(connection: Connection, told: _Told) -> Iterator[str]:
+    table = tables_of(connection).leases
+    missing = set(told.given)
+    query = select(table.c.lease, table.c.scope, table.c.token, table.c.holders)
+    for row in connection.execute(query.order_by(table.c.lease, table.c.scope)):
+        key = LeaseKey(*row[:2])
+        missing.discard(key)
+        wanted = told.occupancy(key)
+        try:
+            stored = occupancy(key, row[2:])
+        except (msgspec.MsgspecError, TypeError, ValueError):
+            yield f"{_named(key)}: its holders cannot be read"
+            continue
+        if stored.token != wanted.token:
+            yield f"{_named(key)}: its last token is {stored.token}, but the events say {wanted.token}"
+        yield from _differences(stored, wanted)
+    for key in sorted(missing):
+        yield f"{_named(key)} is missing"
+
+
+def _differences(stored: Occupancy, wanted: Occupancy) -> Iterator[str]:
+    name = _named(stored.key)
+    known = {holder.token: holder for holder in wanted.holders}
+    for holder in stored.holders:
+        said = known.pop(holder.token, None)
+        if said is None:
+            yield f"{name}: token {holder.token} is held, but the events say that it is not"
+            continue
+        renewed = holder.ticket_id is None and holder.expires_at > said.expires_at
+        same = msgspec.structs.replace(said, expires_at=holder.expires_at) if renewed else said
+        if holder != same:
+            yield f"{name}: the holder of token {holder.token} is not what the events say"
+    for token in sorted(known):
+        yield f"{name}: token {token} is not held, but the events say that it is"
+
+
+def _named(key: LeaseKey) -> str:
+    return f"lease {key.lease}, part {key.scope[:12]}"
