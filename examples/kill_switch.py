@@ -1,4 +1,4 @@
-"""The kill switch: stop an organisation's agents while they work, and let them go on."""
+"""The kill switch: stop an organisation's agents while they work, and let them go on; then the policy stops one."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ import tempfile
 from pathlib import Path
 
 from interlock import Governor, governed
-from interlock.errors import HaltedError
+from interlock.errors import HaltedError, Refused
 
-POLICY = {"version": 1, "name": "mail", "default": "allow"}
+POLICY = {
+    "version": 1,
+    "name": "mail",
+    "default": "allow",
+    "rules": [{"id": "no-spam", "tools": ["send_to_all"], "verdict": "deny"}],
+    "halts": [{"after_refusals": 2, "halt": "agent"}],
+}
 
 
 @governed
@@ -17,8 +23,14 @@ def send(to: str) -> str:
     return f"sent to {to}"
 
 
+@governed
+def send_to_all(text: str) -> str:
+    """Send a letter to everybody."""
+    return f"sent to all: {text}"
+
+
 def main() -> None:
-    """Send, halt, try again, release, send."""
+    """Send, halt, try again, release, send; then hammer on."""
     with tempfile.TemporaryDirectory() as directory:
         url = f"sqlite:///{Path(directory) / 'interlock.db'}"
         with Governor(url, policy=POLICY) as governor:
@@ -35,6 +47,11 @@ def main() -> None:
                     print(send("eve"))
                 governor.release(done.halt.id, reason="addresses repaired", by="on-call")
                 print(send("bob"))
+                for _ in range(3):
+                    try:
+                        send_to_all("buy")
+                    except Refused as refused:
+                        print(refused)
 
 
 if __name__ == "__main__":

@@ -202,6 +202,9 @@ EVENTS: dict[type[events.Event], st.SearchStrategy[Any]] = {
         charged=st.none() | amounts,
     ),
     events.SessionHalted: st.builds(events.SessionHalted, halt_id=names, reason=texts, by=names),
+    events.HaltOrdered: st.builds(
+        events.HaltOrdered, halt_id=names, target=names, rule=names, reason=texts, by=names
+    ),
     events.SessionReleased: st.builds(
         events.SessionReleased, halt_id=names, reason=texts, by=names
     ),

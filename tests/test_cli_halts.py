@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from interlock import Governor, governed
-from interlock.errors import HaltedError
+from interlock.errors import Denied, HaltedError
 
 pytestmark = pytest.mark.promise(4)
 
@@ -79,6 +79,42 @@ def test_twice_is_once(database: str, cli: Cli) -> None:
     assert "system is halted, by ann" in first.stdout
     assert "system was halted already, by ann" in again.stdout
     assert len(cli("halts", "--json").stdout.splitlines()) == 1
+
+
+def test_all_that_there_ever_was(database: str, cli: Cli) -> None:
+    """Broken if it cannot be looked up who halted what once, who released it and why; or if it passes for standing."""
+    with Governor(database) as governor:
+        assert cli("halts", "--all").stdout == "Nothing was ever halted.\n"
+        first = governor.halt(org="acme", reason="drill", by="ann").halt
+        governor.release(first.id, reason="all is well", by="bob")
+        second = governor.halt(tool="wire", reason="drill", by="ann").halt
+    found = [json.loads(line) for line in cli("halts", "--all", "--json").stdout.splitlines()]
+    assert [(one["id"], one["released_by"], one["release_reason"]) for one in found] == [
+        (first.id, "bob", "all is well"),
+        (second.id, None, None),
+    ]
+    shown = cli("halts", "--all").stdout
+    assert [word in shown for word in ("bob", "well", "stands")] == [True] * 3
+    assert first.id not in cli("halts").stdout
+    page = cli("halts", "--all", "--json", "--after", first.id).stdout.splitlines()
+    assert [json.loads(line)["id"] for line in page] == [second.id]
+
+
+def test_a_history_tells_of_a_policys_halt(database: str, cli: Cli) -> None:
+    """Broken if who reads a session's history cannot see that, and why, its policy halted the agent."""
+    policy = {
+        **ALLOW,
+        "rules": [{"id": "no", "tools": ["act"], "verdict": "deny"}],
+        "halts": [{"after_refusals": 1, "halt": "agent"}],
+    }
+    with Governor(database, policy=policy) as governor:
+        with governor.session("s", agent="a", org="acme") as session, pytest.raises(Denied):
+            act()
+        [halt] = governor.halts()
+    told = " ".join(cli("events", session.id).stdout.split())
+    assert "policy:p halts agent a: a call was refused" in told
+    assert halt.by == "policy:p"
+    assert "agent a" in cli("halts").stdout
 
 
 @pytest.mark.parametrize(

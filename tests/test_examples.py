@@ -72,6 +72,9 @@ PRINTS = {
         r"^send was not run: org acme is halted: letters went astray",
         r"^sent to eve$",
         r"^sent to bob$",
+        r"^send_to_all is denied: rule no-spam says deny",
+        r"^send_to_all is denied: rule no-spam says deny",
+        r"^send_to_all was not run: agent support-bot is halted: 2 calls in a row were refused",
     ],
     "quickstart_async.py": [
         r"^refunded 20 for o-1$",

@@ -18,13 +18,15 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from functools import partial
 from typing import Any, TypeAlias
 
 import anyio
 
 from interlock._drive import Performer, adrive, drive, drop
-from interlock._flights import Flight
+from interlock._flights import Stream
 from interlock._flow import Ending, Flow, Run, govern
+from interlock._halt import Halt
 from interlock._scope import Scope, enter, entered, leave
 from interlock.evaluators import Streamed
 from interlock.events import Outcome
@@ -87,7 +89,7 @@ async def call_coroutine(
         finally:
             leave(token)
     if flight.was_halted:
-        return await adrive(flow, performer, halted(flight))
+        return await adrive(flow, performer, halted(flight.halt))
     return await adrive(flow, performer, Ending(outcome=Outcome.RETURNED, result=result))
 
 
@@ -101,7 +103,8 @@ def call_generator(
     Run a generator: admitted at the first item, settled on exhaustion, close or garbage collection.
 
     It runs in its consumer's context, as generators do; `current_call()` is set while it runs, its span is not. One
-    that is reviewed runs to its end before the first item is given: what is objectionable may be split over two.
+    that is reviewed runs to its end before the first item is given: what is objectionable may be split over two. A halt
+    closes it before its next step, and keeps back what the step has given during which it came.
     """
     flow = govern(performer.call, reviewed=performer.is_reviewed)
     run: Run = drive(flow, performer)
@@ -111,16 +114,17 @@ def call_generator(
         for item in held.items:  # noqa: UP028 - what is sent has nobody to go to any more
             yield item
         return held.returned
-    with performer.running(run, attach=False):
+    with performer.running(run, attach=False), performer.stream() as stream:
         try:
-            result = yield from _stepped(scope, function(*arguments[0], **arguments[1]))
+            inner = function(*arguments[0], **arguments[1])
+            ending: Ending = yield from _stepped(scope, inner, stream)
         except GeneratorExit as error:
             drop(flow, performer, ending_of(error))
             raise
         except BaseException as error:
             drive(flow, performer, ending_of(error))
             raise
-    return drive(flow, performer, Ending(outcome=Outcome.RETURNED, result=result))
+    return drive(flow, performer, ending)
 
 
 def _held_back(
@@ -128,10 +132,13 @@ def _held_back(
 ) -> Streamed:
     """Run *inner* to its end, and return what its review leaves of it."""
     items: list[Any] = []
-    with performer.running(run), entered(scope):
+    with performer.running(run), performer.stream() as stream, entered(scope):
         try:
             ending = _TOO_LONG
             while len(items) <= MAX_HELD:
+                if (halt := stream.halt()) is not None:
+                    ending = halted(halt)
+                    break
                 try:
                     items.append(next(inner))
                 except StopIteration as stop:
@@ -146,9 +153,13 @@ def _held_back(
     return left
 
 
-def _stepped(scope: Scope, inner: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+def _stepped(
+    scope: Scope, inner: Generator[Any, Any, Any], stream: Stream
+) -> Generator[Any, Any, Ending]:
     """
     Delegate to *inner* as `yield from` does, with *scope* current for each of its steps and not between them.
+
+    Returns how it ended: by itself, or stopped by a halt.
 
     Source: PEP 380, "Formal semantics".
     """
@@ -156,12 +167,18 @@ def _stepped(scope: Scope, inner: Generator[Any, Any, Any]) -> Generator[Any, An
     sent: Any = None
     try:
         while True:
+            if (halt := stream.halt()) is not None:
+                with entered(scope):
+                    inner.close()
+                return halted(halt)
             try:
                 with entered(scope):
                     item = inner.send(sent) if thrown is None else inner.throw(thrown)
             except StopIteration as stop:
-                return stop.value
+                return Ending(outcome=Outcome.RETURNED, result=stop.value)
             thrown = None
+            if stream.halt() is not None:  # it came during the step
+                continue
             try:
                 sent = yield item
             except GeneratorExit:
@@ -187,17 +204,28 @@ async def call_async_generator(
     if performer.is_reviewed and not run.simulated:
         inner = function(*arguments[0], **arguments[1])
         held = await _aheld_back(performer, scope, flow, run, inner)
-        for item in held.items:
-            yield item
+        for given in held.items:
+            yield given
         return
-    with performer.running(run, attach=False):
+    ending = Ending(outcome=Outcome.RETURNED)
+    with performer.running(run, attach=False), performer.stream() as stream:
         inner = function(*arguments[0], **arguments[1])
         thrown: BaseException | None = None
         sent: Any = None
+        item: Any = None
+        step: Callable[[Any], Awaitable[Any]] = _first
         try:
-            with entered(scope):
-                item = await _first(inner)
             while True:
+                if stream.halt() is None:
+                    with entered(scope), stream.step() as flight:
+                        item = await (step(inner) if thrown is None else inner.athrow(thrown))
+                    stream.stop(flight.halt)
+                thrown = None
+                if (halt := stream.halt()) is not None:
+                    with entered(scope):
+                        await inner.aclose()
+                    ending = halted(halt)
+                    break
                 try:
                     sent = yield item
                 except GeneratorExit:
@@ -207,9 +235,7 @@ async def call_async_generator(
                 except BaseException as error:  # noqa: BLE001 - thrown in by the consumer, for the tool to handle
                     thrown = error
                 # Not within the `except`: it would make *error* the context of whatever the tool raises later.
-                with entered(scope):
-                    item = await (inner.asend(sent) if thrown is None else inner.athrow(thrown))
-                thrown = None
+                step = partial(_send, sent)
         except StopAsyncIteration:
             pass
         except BaseException as error:
@@ -217,7 +243,11 @@ async def call_async_generator(
             raise
         finally:
             thrown = None  # its traceback holds this frame
-    await adrive(flow, performer, Ending(outcome=Outcome.RETURNED))
+    await adrive(flow, performer, ending)
+
+
+def _send(sent: object, inner: AsyncGenerator[Any, Any]) -> Awaitable[Any]:
+    return inner.asend(sent)
 
 
 async def _aheld_back(
@@ -225,16 +255,23 @@ async def _aheld_back(
 ) -> Streamed:
     """Do as `_held_back` does, awaiting."""
     items: list[Any] = []
-    with performer.running(run), entered(scope):
+    with performer.running(run), performer.stream() as stream, entered(scope):
         try:
             ending = _TOO_LONG
-            try:
-                items.append(await _first(inner))
-                while len(items) <= MAX_HELD:
-                    items.append(await anext(inner))
-            except StopAsyncIteration:
-                streamed = Streamed(items=tuple(items))
-                ending = Ending(outcome=Outcome.RETURNED, result=streamed)
+            step: Callable[[Any], Awaitable[Any]] = _first
+            while len(items) <= MAX_HELD:
+                try:
+                    with stream.step() as flight:
+                        items.append(await step(inner))
+                except StopAsyncIteration:
+                    streamed = Streamed(items=tuple(items))
+                    ending = Ending(outcome=Outcome.RETURNED, result=streamed)
+                    break
+                step = anext
+                stream.stop(flight.halt)
+                if (halt := stream.halt()) is not None:
+                    ending = halted(halt)
+                    break
             await inner.aclose()
         except GeneratorExit as error:  # dropped, so nothing can be awaited any more
             drop(flow, performer, ending_of(error))
@@ -280,7 +317,7 @@ async def _finish_later(
             await adrive(flow, performer, ending_of(error))
             raise
     if flight.was_halted:
-        return await adrive(flow, performer, halted(flight))
+        return await adrive(flow, performer, halted(flight.halt))
     return await adrive(flow, performer, Ending(outcome=Outcome.RETURNED, result=value))
 
 
@@ -309,9 +346,9 @@ async def _ano_items(*_: object, **__: object) -> AsyncGenerator[Any, Any]:
     yield
 
 
-def halted(flight: Flight) -> Ending:
-    """Return how a tool ended that a halt has cancelled."""
-    return Ending(outcome=Outcome.CANCELLED, halt=flight.halt)
+def halted(halt: Halt | None) -> Ending:
+    """Return how a tool ended that *halt* has stopped."""
+    return Ending(outcome=Outcome.CANCELLED, halt=halt)
 
 
 def ending_of(error: BaseException) -> Ending:

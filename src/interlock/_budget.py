@@ -18,6 +18,7 @@ import msgspec
 
 from interlock._calendar import Period, window_of
 from interlock._call import Call, Identity
+from interlock._halt_scope import HaltScope
 from interlock._model_names import canonical_model
 from interlock._verdict import Opinion, Verdict
 
@@ -62,6 +63,9 @@ class Amounts(msgspec.Struct, frozen=True, omit_defaults=True):
         return Amounts(self.cost - other.cost, self.tokens - other.tokens, self.calls - other.calls)
 
 
+MORE_THAN_NOTHING = Amounts(1, 1, 1)
+
+
 class Limits(msgspec.Struct, frozen=True):
     """How much of each a budget allows in one window; None: it does not limit that."""
 
@@ -85,6 +89,7 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
         on_exceed: What is said to a call that has no room: ASK, STEER or DENY.
         admits_unknown: Whether a call passes that does not say what it will cost.
         raises: Whether a call that cost more than was left raises BudgetExceeded after it has run and was booked.
+        halt: What is halted of whoever exceeds it; None: nothing.
         guidance, suggestions, approvers, expires: As in an `Opinion`.
     """
 
@@ -98,6 +103,7 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     on_exceed: Verdict = Verdict.DENY
     admits_unknown: bool = False
     raises: bool = False
+    halt: HaltScope | None = None
     guidance: str | None = None
     suggestions: tuple[str, ...] = ()
     approvers: tuple[str, ...] = ()
@@ -174,8 +180,16 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_overspent(self) -> bool:
         """Whether more was charged than is allowed."""
-        pairs = zip(_three(self.limits), _three(self.spent), strict=True)
-        return any(limit is not None and used > limit for limit, used in pairs)
+        return self.is_overspent_by(MORE_THAN_NOTHING)
+
+    def is_overspent_by(self, more: Amounts) -> bool:
+        """Whether more was charged than is allowed of something of which there is *more*."""
+        return any(
+            limit is not None and used > limit and added > 0
+            for limit, used, added in zip(
+                _three(self.limits), _three(self.spent), _three(more), strict=True
+            )
+        )
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -282,12 +296,10 @@ def objection(call: Call, claim: Claim, account: Account, need: Need) -> Opinion
         return _denial(budget, f"budget {budget.name} has counted as much as its books can hold")
     if not need.is_bookable:
         return _denial(budget, f"budget {budget.name} counts no amounts as large as this call's")
-    amounts = list(
-        zip(_NAMES, _three(budget.limits), _three(account.left), _three(need), strict=True)
-    )
+    amounts = _amounts(budget, account, need)
     # First, since it is the stricter: a yes to what has no room is none to what nobody knows.
-    for amount, limit, _, wanted in amounts:
-        if limit is not None and wanted is None and not budget.admits_unknown:
+    for amount, _, _, wanted in amounts:
+        if wanted is None and not budget.admits_unknown:
             what = "cost" if amount == "cost" else "number of tokens"
             return _denial(
                 budget,
@@ -295,9 +307,7 @@ def objection(call: Call, claim: Claim, account: Account, need: Need) -> Opinion
                 "Say beforehand what the call will use at most, with a price if its model has none.",
             )
     for amount, limit, room, wanted in amounts:
-        if limit is None or room is None:
-            continue
-        if room > 0 if wanted is None else wanted <= room:
+        if _fits(room, wanted):
             continue
         return Opinion(
             verdict=budget.on_exceed,
@@ -310,6 +320,29 @@ def objection(call: Call, claim: Claim, account: Account, need: Need) -> Opinion
             expires=budget.expires,
         )
     return None
+
+
+def has_room(budget: Budget, account: Account, need: Need) -> bool:
+    """Whether *need* fits into what is left of *budget*, which stands at *account*, as far as it is said."""
+    if account.is_full:
+        return False
+    return all(_fits(room, wanted) for _, _, room, wanted in _amounts(budget, account, need))
+
+
+def _amounts(
+    budget: Budget, account: Account, need: Need
+) -> list[tuple[str, int, int, int | None]]:
+    """Return of each amount that is limited its name, the limit, what is left of that, and what is wanted."""
+    all_three = zip(_NAMES, _three(budget.limits), _three(account.left), _three(need), strict=True)
+    return [
+        (name, limit, room, wanted)
+        for name, limit, room, wanted in all_three
+        if limit is not None and room is not None
+    ]
+
+
+def _fits(room: int, wanted: int | None) -> bool:
+    return room > 0 if wanted is None else wanted <= room
 
 
 _NAMES = ("cost", "tokens", "calls")

@@ -12,11 +12,11 @@ from datetime import datetime
 
 import msgspec
 
-from interlock._budget import Account, Claim, need_of, objection
+from interlock._budget import Account, Claim, has_room, need_of, objection
 from interlock._call import Call, Risk
-from interlock._halt import Halt
+from interlock._halt import Halt, Order, exceeding, ordered
 from interlock._lease import Occupancy
-from interlock._memory import Memory, Tracker
+from interlock._memory import HALTED, STOPPED, HaltTracker, Memory, Tracker
 from interlock._state import SessionStatus
 from interlock._ticket import Ticket, TicketState
 from interlock._verdict import Decision, Mode, Opinion, Verdict, combine
@@ -94,7 +94,7 @@ def decide(
 
     An approved ticket answers an ASK and nothing stricter. A human's no is a DENY.
     """
-    stopped = [] if status is SessionStatus.OPEN else [_deny(f"the session is {status}", "session")]
+    stopped = [] if status is SessionStatus.OPEN else [_deny(f"the session is {status}", STOPPED)]
     stopped += map(stop, halts)
     heard = [*opinions, *stopped]
     if call.faults:  # hardly ever, and this is in every call's way
@@ -119,11 +119,37 @@ def decide(
     return decision
 
 
+def orders(
+    call: Call, counsel: Counsel, memory: Memory, accounts: Iterable[tuple[Claim, Account]]
+) -> tuple[Order, ...]:
+    """
+    Return the halts that the policy wants now that *call* was refused, for another reason than that it is halted.
+
+    Args:
+        call: What was attempted.
+        counsel: What was heard of it.
+        memory: What its session remembers, this call included.
+        accounts: The budgets that count it, and how they stand.
+    """
+    wanted = [
+        (tracker.halt, tracker.reason, tracker.key)
+        for tracker in counsel.trackers
+        if isinstance(tracker, HaltTracker) and tracker.is_due(memory.get(tracker.key, 0))
+    ]
+    need = need_of(call)
+    wanted += [
+        (claim.budget.halt, *exceeding(claim.budget))
+        for claim, account in accounts
+        if claim.budget.halt is not None and not has_room(claim.budget, account, need)
+    ]
+    return ordered(wanted, call.identity, session_id=call.session_id, tool=call.tool.name)
+
+
 def stop(halt: Halt) -> Opinion:
     """Return what *halt* says to a call that it covers."""
     return _deny(
         f"{halt.target} is halted: {halt.reason} (halt {halt.id})",
-        f"halt:{halt.target.scope.value}",
+        f"{HALTED}{halt.target.scope.value}",
     )
 
 

@@ -20,7 +20,7 @@ from interlock._call import Call
 from interlock._call_trace import trace_of
 from interlock._clock import Clock, new_id
 from interlock._consult import Consultation, Judges
-from interlock._flights import Flight, Flights
+from interlock._flights import Flight, Flights, Stream
 from interlock._flow import Admission, Ending, Flow, Reviewed, Settlement
 from interlock._plugins import Plugins
 from interlock._prices import price
@@ -29,7 +29,7 @@ from interlock._telemetry import Telemetry
 from interlock._usage import ModelUsage, Priced, Usage
 from interlock._verdict import Mode
 from interlock.evaluators import Hearing, Inbox, aheard, heard
-from interlock.events import Outcome
+from interlock.events import Outcome, Recorded
 from interlock.store import entries
 from interlock.store.engine import Store
 from interlock.store.writer import may_wait
@@ -39,7 +39,7 @@ log = logging.getLogger("interlock")
 # Effects are of exactly these classes. `isinstance` of a struct takes as long as many a step, and each call has seven.
 _TRANSACTIONS = frozenset({_flow.Admit, _flow.Ask, _flow.Settle})
 
-_AWAITED = _TRANSACTIONS | {_flow.Await, _flow.Consult, _flow.Review}
+_AWAITED = _TRANSACTIONS | {_flow.Await, _flow.Consult, _flow.Obey, _flow.Review}
 
 _at_run: set[Flow] = set()
 """
@@ -153,6 +153,14 @@ class Performer:
             return self._again(
                 is_answered=await self._answers().aget(effect.call, effect.ticket)
             ), None
+        if type(effect) is _flow.Obey:
+            cut: BaseException | None = None
+            if self._mode is Mode.ENFORCE:
+                recorded, cut = await self._machinery.flights.aobey(
+                    effect.call.session_id, effect.orders, by=self._judges.policy.author
+                )
+                self._show(recorded)
+            return None, cut
         return self._witness(effect), None
 
     def running(self, run: _flow.Run, *, attach: bool = True) -> AbstractContextManager[None]:
@@ -187,6 +195,24 @@ class Performer:
                 entry.call, reply.slots, entry.leases, sent=sent
             )
         return reply
+
+    def stream(self) -> Stream:
+        """Return the block within which a stream learns, between its steps, that it is halted."""
+        return Stream(self._machinery.flights, self.call)
+
+    def _obey(self, effect: _flow.Effect[Any]) -> None:
+        if not isinstance(effect, _flow.Obey):
+            raise _unknown(effect)
+        if self._mode is Mode.ENFORCE:
+            self._show(
+                self._machinery.flights.obey(
+                    effect.call.session_id, effect.orders, by=self._judges.policy.author
+                )
+            )
+
+    def _show(self, recorded: tuple[Recorded, ...]) -> None:
+        for one in recorded:
+            self._machinery.plugins.recorded(one)
 
     def _expect_unlatched(self, effect: _flow.Effect[Any]) -> None:
         halt = self._machinery.flights.latched(effect.call)
@@ -268,7 +294,7 @@ class Performer:
             self._trace.begin()
             return self._trace.ids
         if not isinstance(effect, _flow.Observe):
-            raise _unknown(effect)
+            return self._obey(effect)
         fact = effect.fact
         if fact is None:
             self._trace.settled(None)

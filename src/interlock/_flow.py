@@ -20,7 +20,7 @@ from interlock import errors
 from interlock._budget import Account
 from interlock._call import Call
 from interlock._decide import Counsel, stop
-from interlock._halt import Halt
+from interlock._halt import Halt, Order
 from interlock._lease import Occupancy, Slot
 from interlock._ticket import Ticket
 from interlock._verdict import Decision, Mode, Opinion, Verdict, combine
@@ -78,6 +78,7 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
         halts: Those that cover it, the widest first.
         slots: Of which leases it holds one.
         taken: The leases of which it needs one and none is left.
+        orders: What the policy wants halted because of it.
     """
 
     decision: Decision
@@ -88,6 +89,7 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     halts: tuple[Halt, ...] = ()
     slots: tuple[Slot, ...] = ()
     taken: tuple[Occupancy, ...] = ()
+    orders: tuple[Order, ...] = ()
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,12 +101,14 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
         overspent: Budgets that ask for it to be said that, with this call, more was spent than they allow.
         halt: The halt that covers the call, which was engaged while it ran.
         leases_lost: The leases that it had lost by then.
+        orders: What the policy wants halted because of it.
     """
 
     recorded: Recorded
     overspent: tuple[Account, ...] = ()
     halt: Halt | None = None
     leases_lost: tuple[str, ...] = ()
+    orders: tuple[Order, ...] = ()
 
 
 class Effect(msgspec.Struct, Generic[_T], frozen=True):
@@ -170,6 +174,12 @@ class Settle(Effect["Settlement | None"], frozen=True):
     reviewed: Reviewed | None = None
 
 
+class Obey(Effect[None], frozen=True):
+    """Engage what the policy wants halted because of the call, in a transaction of its own."""
+
+    orders: tuple[Order, ...]
+
+
 class Observe(Effect[None], frozen=True):
     """Show, after the commit, what was recorded or what could not be. Whatever fails there changes nothing."""
 
@@ -204,6 +214,8 @@ def govern(call: Call, *, reviewed: bool) -> Flow:
             return simulation.result
         if decision.admits:
             break
+        if decided.orders:
+            yield Obey(call, decided.orders)
         again: Call | None = None
         if decision.verdict is Verdict.ASK and ticket is not None:
             # Interrupted here, nothing is admitted, and the ticket stays.
@@ -450,5 +462,7 @@ def _settle(
         raise
     else:
         yield Observe(call, settlement)
+        if settlement is not None and settlement.orders:
+            yield Obey(call, settlement.orders)
         return settlement
     return None

@@ -235,7 +235,7 @@ class Governor:
 
         Args:
             within: A connection or session of the host's in whose transaction it is written, and which the host
-                commits or rolls back.
+                commits or rolls back. A budget that halts whoever exceeds it then does so with the next call.
             fields: What was used, by keyword; see `interlock.Usage`.
 
         Raises:
@@ -246,12 +246,25 @@ class Governor:
         entry = self._entry(fields)
         if within is not None:
             return entry.checked(self.join(within, entry.operation))
-        return self._shown(entry, self.write(entry.operation))
+        store, flights = self._machinery.store, self._machinery.flights
+        receipt = store.write(entry.operation)
+        recorded: tuple[Recorded, ...] = ()
+        if receipt.orders and (by := self._halting()) is not None:
+            recorded = flights.obey(entry.session_id, receipt.orders, by=by)
+        return self._shown(entry, receipt, recorded)
 
     async def arecord_usage(self, **fields: Unpack[Fields]) -> Receipt:
         """Do as `record_usage` does without blocking the event loop."""
         entry = self._entry(fields)
-        return self._shown(entry, await self.awrite(entry.operation))
+        store, flights = self._machinery.store, self._machinery.flights
+        receipt, held = await store.awrite(entry.operation)
+        recorded: tuple[Recorded, ...] = ()
+        if receipt.orders and (by := self._halting()) is not None:
+            recorded, later = await flights.aobey(entry.session_id, receipt.orders, by=by)
+            held = held or later
+        if held is not None:
+            raise held
+        return self._shown(entry, receipt, recorded)
 
     def model_call(
         self,
@@ -385,9 +398,11 @@ class Governor:
             if isinstance(recorded, Recorded):
                 self._machinery.plugins.recorded(recorded)
 
-    def _shown(self, entry: Entry, receipt: Receipt) -> Receipt:
-        if receipt.recorded is not None:
-            self._machinery.plugins.recorded(receipt.recorded)
+    def _shown(
+        self, entry: Entry, receipt: Receipt, following: tuple[Recorded, ...] = ()
+    ) -> Receipt:
+        for recorded in (receipt.recorded, *following):
+            self._show(recorded)
         return entry.checked(receipt)
 
     def _entry(self, fields: Fields) -> Entry:
@@ -399,6 +414,15 @@ class Governor:
             identity=None if around is None else around.identity,
             session_id=None if around is None else around.id,
         )
+
+    def _halting(self) -> str | None:
+        """Return in whose name what exceeds a budget is halted; None where nothing is, since nothing is enforced."""
+        around, policy = session_of(self._machinery), self.policy
+        mode = Mode.ENFORCE if policy is None else policy.mode
+        if around is not None:
+            mode = around.mode
+        author = UNNAMED if policy is None else policy.author
+        return author if mode is Mode.ENFORCE else None
 
     def halt(self, *, reason: str, by: str, **target: Unpack[Named]) -> Halted:
         """
@@ -448,9 +472,15 @@ class Governor:
         """
         return self.write(halts.release, halt_id, reason=reason, by=by)
 
-    def halts(self, *, after: str | None = None, limit: int = 50) -> list[Halt]:
-        """Return up to *limit* halts that stand, oldest first, engaged after the halt whose id is *after*."""
-        return self.read(halts.standing, after=after, limit=limit)
+    def halts(
+        self, *, after: str | None = None, limit: int = 50, released: bool = False
+    ) -> list[Halt]:
+        """
+        Return up to *limit* halts that stand, oldest first, engaged after the halt whose id is *after*.
+
+        With *released*, those that were released are among them.
+        """
+        return self.read(halts.standing, after=after, limit=limit, released=released)
 
     def health(self) -> Health:
         """
@@ -551,6 +581,9 @@ def _budgets(policy: Policy | None, given: Iterable[Mapping[str, Any]]) -> Budge
         raise Misuse("budgets= is for a governor without a policy; write them into the policy")
     return policy.budgets
 
+
+UNNAMED = "policy:budgets"
+"""In whose name a governor without a policy halts what exceeds its budgets."""
 
 _OBSERVE = {"version": 1, "name": "observe", "mode": "observe", "default": "allow"}
 

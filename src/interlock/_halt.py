@@ -1,28 +1,18 @@
-"""Halts: the kill switch. What a halt stops, and the answer that says what halting did."""
+"""Halts: the kill switch. What a halt stops, who may order one, and the answer that says what halting did."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
-from enum import StrEnum
 from typing import TypedDict, Unpack
 
 import msgspec
 
-from interlock._call import Call, is_text
+from interlock._budget import Budget
+from interlock._call import Call, Identity, is_text
+from interlock._halt_scope import HaltScope
 from interlock.errors import Misuse
 from interlock.events import Recorded
-
-
-class HaltScope(StrEnum):
-    """What a halt stops: everything, or all calls of one organisation, team, user, session, agent or tool."""
-
-    SYSTEM = "system"
-    ORG = "org"
-    TEAM = "team"
-    USER = "user"
-    SESSION = "session"
-    AGENT = "agent"
-    TOOL = "tool"
 
 
 class Named(TypedDict, total=False):
@@ -138,16 +128,63 @@ class Halted(msgspec.Struct, frozen=True, kw_only=True):
     recorded: Recorded | None = None
 
 
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A halt that a policy wants, to be engaged right after the transaction in which that was found out.
+
+    Attributes:
+        target: What is to be halted.
+        reason: Why, a sentence.
+        rule: What in the policy wants it: the key of the tracker that remembers it, or `budget:NAME`.
+    """
+
+    target: HaltTarget
+    reason: str
+    rule: str
+
+
 def targets_of(call: Call) -> tuple[str, ...]:
     """Return the keys of all that can be halted to stop *call*."""
-    who = call.identity
-    named = {
-        HaltScope.ORG: who.org,
-        HaltScope.TEAM: who.team,
-        HaltScope.USER: who.user,
-        HaltScope.SESSION: call.session_id,
-        HaltScope.AGENT: who.agent,
-        HaltScope.TOOL: call.tool.name,
-    }
+    named = _names(call.identity, call.session_id, call.tool.name)
     found = [HaltTarget(scope, name).key for scope, name in named.items() if name]
     return (HaltTarget(HaltScope.SYSTEM).key, *found)
+
+
+def ordered(
+    wanted: Iterable[tuple[HaltScope, str, str]],
+    who: Identity | None,
+    *,
+    session_id: str | None,
+    tool: str,
+) -> tuple[Order, ...]:
+    """
+    Return the orders to halt what is *wanted*: of which kind, why, and by which rule.
+
+    Whoever has no name of that kind has the session halted instead; where there is none either, nothing is ordered.
+    """
+    names = {**_names(who, session_id, tool), HaltScope.SYSTEM: ""}
+    found: list[Order] = []
+    for scope, reason, rule in wanted:
+        name = names[scope]
+        if name is None or (not name and scope is not HaltScope.SYSTEM):
+            scope, name = HaltScope.SESSION, session_id  # noqa: PLW2901 - instead
+        if name is not None:
+            target = HaltTarget(scope, name)
+            found.append(Order(target=target, reason=reason, rule=rule))
+    return tuple(found)
+
+
+def exceeding(budget: Budget) -> tuple[str, str]:
+    """Return why and by which rule there is a halt where *budget* is exceeded."""
+    return f"budget {budget.name} is exceeded", f"budget:{budget.name}"
+
+
+def _names(who: Identity | None, session_id: str | None, tool: str) -> dict[HaltScope, str | None]:
+    return {
+        HaltScope.ORG: None if who is None else who.org,
+        HaltScope.TEAM: None if who is None else who.team,
+        HaltScope.USER: None if who is None else who.user,
+        HaltScope.SESSION: session_id,
+        HaltScope.AGENT: None if who is None else who.agent,
+        HaltScope.TOOL: tool,
+    }

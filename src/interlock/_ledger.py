@@ -75,6 +75,11 @@ class Entry:
             session_id=session_id,
         )
 
+    @property
+    def session_id(self) -> str | None:
+        """In which session it is used, if in any."""
+        return self._session_id
+
     def checked(self, receipt: Receipt) -> Receipt:
         """
         Return *receipt* of what was recorded.

@@ -2,9 +2,9 @@
 Memory: what a session remembers of its calls, as far as its policy asks.
 
 A policy that looks back ("three refunds so far", "after it read the CRM") names trackers. Each is a number, folded
-from the session's `CallDecided` events and nothing else, so it survives restarts, is shared by all workers, and can be
-recomputed by whoever doubts it. It is kept beside the head of the session's chain and moved in the same transaction,
-so that what is decided with it is exact however many calls are made at once.
+from the session's `CallDecided` and `HaltOrdered` events and nothing else, so it survives restarts, is shared by all
+workers, and can be recomputed by whoever doubts it. It is kept beside the head of the session's chain and moved in the
+same transaction, so that what is decided with it is exact however many calls are made at once.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from typing import TypeAlias
 
 import msgspec
 
+from interlock._call import Risk
+from interlock._halt_scope import HaltScope
 from interlock._verdict import Mode, Verdict
-from interlock.events import CallDecided
+from interlock.events import CallDecided, HaltOrdered
 
 Memory: TypeAlias = Mapping[str, int]
 """The number of each tracker, by its key."""
@@ -28,6 +30,10 @@ class _Tracker(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="of"):
     def key(self) -> str:
         """The tracker as JSON: what it is kept under, and read back from."""
         return _key(self)
+
+    def ordered(self, number: int) -> int:
+        """Return the number after the halt was ordered that it stands for."""
+        return number
 
 
 class Calls(_Tracker, frozen=True, tag="calls"):
@@ -83,15 +89,92 @@ class Steered(_Tracker, frozen=True, tag="steered"):
         return number + (self.rule is None or self.rule in rules)
 
 
-class Refusals(_Tracker, frozen=True, tag="refusals"):
-    """How many calls in a row were refused up to the last."""
+class Refused(_Tracker, frozen=True, tag="refused"):
+    """
+    How many calls in a row were refused since that last led to a halt; at so many `times`, `halt` is due.
+
+    A refusal is a DENY or a STEER that counted. What is none, and ends no row either: a call that waits for a human's
+    yes, one that failed to be judged, and one in a session that is halted, paused or closed.
+    """
+
+    times: int
+    halt: HaltScope
+
+    @property
+    def reason(self) -> str:
+        """Why there is a halt."""
+        return (
+            f"{self.times} calls in a row were refused" if self.times > 1 else "a call was refused"
+        )
 
     def after(self, number: int, decided: CallDecided) -> int:
         """Return the number after *decided*."""
-        return 0 if got_in(decided) else number + 1
+        if decided.mode is not Mode.ENFORCE or is_stopped(decided):
+            return number
+        if decided.admitted:
+            return 0
+        return number + (decided.verdict >= Verdict.STEER and not _is_fault(decided))
+
+    def ordered(self, number: int) -> int:  # noqa: ARG002 - of others it may matter
+        """Return the number after the halt was ordered: the row begins anew."""
+        return 0
+
+    def is_due(self, number: int) -> bool:
+        """Whether the halt is to be ordered."""
+        return number >= self.times
+
+    def objects(self, number: int, risk: Risk) -> bool:  # noqa: ARG002 - of others it may matter
+        """Whether a call is refused because the halt was due before it, and was never engaged."""
+        return self.is_due(number)
 
 
-Tracker: TypeAlias = Calls | Steps | Points | Steered | Refusals
+class Reached(_Tracker, frozen=True, tag="reached"):
+    """
+    Whether the risk of the last call reached `risk`, at which `halt` is due: 1; 2 once it was ordered; else 0.
+
+    So where the halt was released, calls go on; it is due again once the risk has fallen below and come back.
+    """
+
+    risk: str
+    halt: HaltScope
+
+    @property
+    def reason(self) -> str:
+        """Why there is a halt."""
+        return f"the risk reached {self.risk}"
+
+    def after(self, number: int, decided: CallDecided) -> int:
+        """Return the number after *decided*."""
+        if decided.mode is not Mode.ENFORCE or is_stopped(decided):
+            return number
+        return max(number, 1) if decided.risk >= Risk(self.risk) else 0
+
+    def ordered(self, number: int) -> int:
+        """Return the number after the halt was ordered."""
+        return 2 if number else 0
+
+    def is_due(self, number: int) -> bool:
+        """Whether the halt is to be ordered."""
+        return number == 1
+
+    def objects(self, number: int, risk: Risk) -> bool:
+        """Whether a call of that *risk* is refused: the halt is due with it, or was never engaged."""
+        return risk >= Risk(self.risk) and number != 2  # noqa: PLR2004 - see the class
+
+
+HaltTracker: TypeAlias = Refused | Reached
+"""What says when a policy halts."""
+
+Tracker: TypeAlias = Calls | Steps | Points | Steered | Refused | Reached
+
+Fact: TypeAlias = CallDecided | HaltOrdered
+"""An event that sessions remember."""
+
+HALTED = "halt:"
+"""How the author of the opinion begins that a halt gives."""
+
+STOPPED = "session"
+"""The author of the opinion that the session is not open."""
 
 _decoder: msgspec.json.Decoder[Tracker] = msgspec.json.Decoder(Tracker)
 _memories = msgspec.json.Decoder(dict[str, int])
@@ -103,16 +186,29 @@ def got_in(decided: CallDecided) -> bool:
     return decided.admitted or is_dry
 
 
-def remembering(memory: Memory, decided: CallDecided) -> dict[str, int]:
-    """Return *memory* after *decided*."""
-    return {key: tracker_of(key).after(number, decided) for key, number in memory.items()}
+def is_stopped(decided: CallDecided) -> bool:
+    """Whether the call was refused whatever it was: because of a halt, or because its session is not open."""
+    authors = (one.author for one in decided.opinions if one.verdict is Verdict.DENY)
+    return not decided.admitted and any(
+        author == STOPPED or author.startswith(HALTED) for author in authors
+    )
 
 
-def recalled(trackers: Iterable[Tracker], history: Iterable[CallDecided]) -> dict[str, int]:
+def remembering(memory: Memory, fact: Fact) -> dict[str, int]:
+    """Return *memory* after *fact*."""
+    if isinstance(fact, HaltOrdered):
+        return {
+            key: tracker_of(key).ordered(number) if key == fact.rule else number
+            for key, number in memory.items()
+        }
+    return {key: tracker_of(key).after(number, fact) for key, number in memory.items()}
+
+
+def recalled(trackers: Iterable[Tracker], history: Iterable[Fact]) -> dict[str, int]:
     """Return what *trackers* remember of the whole *history* of a session."""
     memory = {tracker.key: 0 for tracker in trackers}
-    for decided in history:
-        memory = remembering(memory, decided)
+    for fact in history:
+        memory = remembering(memory, fact)
     return memory
 
 
@@ -145,6 +241,11 @@ def memory_of(text: str | None) -> dict[str, int]:
 def named(patterns: Iterable[str], name: str) -> bool:
     """Whether one of *patterns*, exact or with `*`, `?` and `[…]`, matches *name*; case counts."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _is_fault(decided: CallDecided) -> bool:
+    against = [one for one in decided.opinions if one.verdict is decided.verdict]
+    return all(one.fault for one in against if not one.observed)
 
 
 @lru_cache(maxsize=4096)

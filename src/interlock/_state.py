@@ -123,6 +123,7 @@ def _after(state: SessionState, recorded: events.Recorded) -> SessionState:
             | events.GrantGiven()
             | events.SessionHalted()
             | events.SessionReleased()
+            | events.HaltOrdered()
         ):
             return state
 

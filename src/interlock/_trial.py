@@ -17,7 +17,7 @@ import msgspec
 from interlock._call import Call, Identity, Risk, Tool, describe
 from interlock._consult import Consultation, Judges
 from interlock._decide import decide
-from interlock._memory import Memory, recalled, remembering
+from interlock._memory import Fact, Memory, recalled, remembering
 from interlock._plugins import Plugins
 from interlock._state import SessionStatus
 from interlock._verdict import Decision, Verdict
@@ -167,9 +167,9 @@ class Trial:
         return self.remembering(memory, self._decided(ruling))
 
     @staticmethod
-    def remembering(memory: Memory, decided: CallDecided) -> dict[str, int]:
-        """Return *memory* after a call that was decided so."""
-        return remembering(memory, decided)
+    def remembering(memory: Memory, fact: Fact) -> dict[str, int]:
+        """Return *memory* after a call that was decided so, or a halt that was ordered."""
+        return remembering(memory, fact)
 
     def result(self, number: int, example: ExampleDocument) -> Result:
         """Return what comes of *example*."""

@@ -231,6 +231,20 @@ class SessionReleased(_Event, frozen=True, kw_only=True, tag="session_released")
     by: str
 
 
+class HaltOrdered(_Event, frozen=True, kw_only=True, tag="halt_ordered"):
+    """
+    A call of this session had the policy halt `target`, for which `halt_id` stands: engaged for it, or before.
+
+    `rule` is what in the policy ordered it: `budget:NAME`, or the tracker that the session remembers for it.
+    """
+
+    halt_id: str
+    target: str
+    rule: str
+    reason: str
+    by: str
+
+
 class SessionClosed(_Event, frozen=True, kw_only=True, tag="session_closed"):
     """The run is over. `error_type` is the class of the exception that ended it, None when it ended well."""
 
@@ -250,6 +264,7 @@ Event: TypeAlias = (
     | SessionResumed
     | SessionHalted
     | SessionReleased
+    | HaltOrdered
     | SessionClosed
 )
 """Any kind of event; in JSON the key `kind` tells them apart."""

@@ -161,6 +161,7 @@ TITLES = {
     "ModelsDocument": "Models",
     "AccessDocument": "Access",
     "SteeringDocument": "Steering",
+    "HaltDocument": "A halt",
     "ExampleDocument": "An example",
     "ExpectedCallDocument": "A call of an example",
 }

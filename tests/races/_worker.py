@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from interlock import Governor, InterlockError, Session, current_call, governed
+from interlock import Governor, HaltedError, InterlockError, Session, current_call, governed
 from interlock.store import tickets
 from tests.races.commits import count_commits
 
@@ -298,6 +298,63 @@ def open_and_call(url: str, times: int) -> dict[str, Any]:
     return tally.answer()
 
 
+def call_until_halted(
+    url: str,
+    policy: dict[str, Any],
+    session: str | None,
+    who: dict[str, str],
+    threads: int,
+    reason: str,
+) -> dict[str, Any]:
+    """
+    Call in each thread, in the session given or one of its own, until a halt for that *reason* stops it.
+
+    What other halts stop, and what is refused, is called again.
+    """
+    tally = Tally()
+    with Governor(url, policy=policy) as governor:
+        _ready()
+
+        def body(number: int) -> None:
+            if session is not None:
+                with joined(governor, session, **who).attach():
+                    repeat()
+            else:
+                with governor.session(f"own-{number}", agent="racer", **who):
+                    repeat()
+
+        def repeat() -> None:
+            while True:
+                try:
+                    tally.returned.append(act(1))
+                except HaltedError as error:
+                    tally.note(error)
+                    if error.halt.reason == reason:
+                        return
+                except Exception as error:  # noqa: BLE001 - as in Tally.run
+                    tally.note(error)
+
+        in_threads(threads, body)
+    return tally.answer()
+
+
+def call_in_each(url: str, sessions: list[tuple[str, dict[str, str]]]) -> dict[str, Any]:
+    """Make a call in each of these sessions, each by its id and identity; *stopped* are those that were halted."""
+    stopped: list[str] = []
+    tally = Tally()
+    with Governor(url, policy=ALLOW) as governor:
+        _ready()
+        for session_id, who in sessions:
+            session = governor.session("race", **who)  # type: ignore[arg-type]
+            session._id = session_id
+            with session.attach():
+                try:
+                    tally.returned.append(act(1))
+                except HaltedError:
+                    stopped.append(session_id)
+    return tally.answer(stopped=stopped)
+
+
 _ORDERS: dict[str, Callable[..., dict[str, Any]]] = {
     order.__name__: order
     for order in (
@@ -309,6 +366,8 @@ _ORDERS: dict[str, Callable[..., dict[str, Any]]] = {
         answer_tickets,
         decide_tickets,
         open_and_call,
+        call_until_halted,
+        call_in_each,
     )
 }
 

@@ -41,7 +41,7 @@ def wire() -> None:
 def _history(connection: Connection, session: Session) -> None:
     events.history(connection, session.id, after=1)
     events.head(connection, session.id)
-    list(events.decisions(connection, events.head(connection, session.id)))
+    list(events.remembered(connection, events.head(connection, session.id)))
 
 
 def _sessions(connection: Connection, session: Session) -> None:

@@ -83,21 +83,31 @@ def release(
 def halts(
     db: Database = DEFAULT,
     *,
+    released: Annotated[
+        bool, typer.Option("--all", help="Those that were released, too, with who and why.")
+    ] = False,
     after: Annotated[str | None, typer.Option(help="Only those younger than this one.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many, oldest first.")] = 50,
     json: Json = False,
 ) -> None:
-    """List the halts that stand."""
+    """List the halts that stand; with `--all` those that were released, too."""
     with opened(db) as governor:
-        found = governor.read(stored.standing, after=after, limit=limit)
+        found = governor.halts(after=after, limit=limit, released=released)
     if json:
         return print_json(found)
     if not found:
-        return show(Text("Nothing is halted.", style="dim"))
-    listed = table("halt", "what", "since", "by", "why")
+        said = "Nothing was ever halted." if released else "Nothing is halted."
+        return show(Text(said, style="dim"))
+    listed = table("halt", "what", "since", "by", "why", *(("released",) if released else ()))
     for one in found:
-        listed.add_row(*_row(one))
+        listed.add_row(*_row(one), *((_end(one),) if released else ()))
     return show(listed)
+
+
+def _end(one: Halt) -> Text:
+    if one.released_at is None:
+        return Text("stands", style="red")
+    return safe(f"{instant(one.released_at)} by {one.released_by}: {one.release_reason}")
 
 
 def _row(one: Halt) -> list[str | Text]:

@@ -29,7 +29,7 @@ from interlock.cli.output import (
     table,
 )
 from interlock.store import events as history
-from interlock.store import halts
+from interlock.store import halt_log
 from interlock.store import sessions as stored
 from interlock.store.verify import Report
 
@@ -95,7 +95,7 @@ def verify(db: Database = DEFAULT, *, json: Json = False) -> None:
         others = {
             "budgets": governor.verify_budgets(),
             "leases": governor.verify_leases(),
-            "halts": governor.read(halts.disagreements),
+            "halts": governor.read(halt_log.disagreements),
             "counters": governor.verify_counters(),
         }
     sound = seen - problems
@@ -211,6 +211,7 @@ def _told_of_session(
     | kinds.SessionResumed
     | kinds.SessionHalted
     | kinds.SessionReleased
+    | kinds.HaltOrdered
     | kinds.SessionClosed,
 ) -> str:
     match event:
@@ -222,6 +223,9 @@ def _told_of_session(
             return "goes on"
         case kinds.SessionHalted():
             return f"halted by {event.by}: {event.reason}"
+        case kinds.HaltOrdered():
+            what = event.target.replace(":", " ", 1).strip()
+            return f"{event.by} halts {what}: {event.reason}, halt {event.halt_id}"
         case kinds.SessionReleased():
             return f"released by {event.by}: {event.reason}"
         case kinds.SessionClosed():

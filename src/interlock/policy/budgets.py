@@ -20,6 +20,7 @@ from pydantic import (
 from interlock._budget import MAX_SUM, Budget, Claim, Dimension, Limits, claims, facts_about, nano
 from interlock._calendar import Period
 from interlock._call import Call, money
+from interlock._halt_scope import HaltScope
 from interlock._verdict import Verdict
 from interlock.policy.values import Duration, Name, OneOrMore, Strict, Zone
 
@@ -38,6 +39,9 @@ Money = Annotated[
     WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}]}),
 ]
 Amount = Annotated[StrictInt, Field(ge=0, lt=MAX_SUM)]
+HaltWord = Literal["session", "user", "team", "org", "agent", "tool", "system"]
+"""What a policy can halt."""
+
 _Per = Literal["session", "user", "team", "org", "agent", "tool", "model"]
 
 
@@ -46,7 +50,8 @@ class BudgetDocument(Strict):
     A limit on what is spent, for each session, user and so on by itself, in each window of time.
 
     `per` may be a list: then each combination has the limit for itself. `guidance` and `suggest` go with
-    `on_exceed: steer`; `approvers` and `expires` go with `on_exceed: ask`.
+    `on_exceed: steer`; `approvers` and `expires` go with `on_exceed: ask`, `halt` with the others: whoever exceeds the
+    budget has that halted.
     """
 
     _needs_one_of = ("cost_usd", "tokens", "calls", "models")
@@ -63,6 +68,7 @@ class BudgetDocument(Strict):
     on_exceed: Literal["deny", "ask", "steer"] = "deny"
     on_unknown: Literal["deny", "admit"] = "deny"
     on_overrun: Literal["record", "raise"] = "record"
+    halt: HaltWord | None = None
     guidance: str | None = None
     suggest: tuple[Name, ...] = ()
     approvers: tuple[Name, ...] = ()
@@ -88,6 +94,10 @@ class BudgetDocument(Strict):
                     raise ValueError(
                         f"{key!r} goes with 'on_exceed: {verdict}', not {self.on_exceed!r}"
                     )
+        if self.halt is not None and self.on_exceed == "ask":
+            raise ValueError(
+                "'halt' does not go with 'on_exceed: ask': what is halted cannot be approved"
+            )
         if self.on_exceed == "steer" and not (self.guidance or self.suggest):
             raise ValueError(
                 "'on_exceed: steer' needs 'guidance' or 'suggest': where should the model go?"
@@ -111,6 +121,7 @@ class BudgetDocument(Strict):
             on_exceed=Verdict(self.on_exceed),
             admits_unknown=self.on_unknown == "admit",
             raises=self.on_overrun == "raise",
+            halt=None if self.halt is None else HaltScope(self.halt),
             guidance=self.guidance,
             suggestions=self.suggest,
             approvers=self.approvers,

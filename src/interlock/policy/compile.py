@@ -25,6 +25,7 @@ from interlock.policy.document import (
     parse_file,
     parse_text,
 )
+from interlock.policy.halting import Halting
 from interlock.policy.leases import Leases
 from interlock.policy.looking_back import rates, sequences
 from interlock.policy.matching import ABOUT
@@ -85,6 +86,8 @@ class Policy:
         evaluators_for: A function of a tool's name: those of them that judge it, in the policy's order.
         questions: All evaluators that its conditions ask, by key.
         budgets: What it limits.
+        author: In whose name it speaks and halts: `policy:NAME`.
+        halting: When it halts.
         leases: How many calls it lets run at once.
     """
 
@@ -110,6 +113,8 @@ class Policy:
         self._risks = Risks(document.risk or _RiskDocument())
         self._models = None if document.models is None else Models(document.models)
         self._sequences = sequences(document.evaluators)
+        self.author = author
+        self.halting = Halting(document.halts)
         self.budgets = Budgets(
             [
                 *(budget.budget() for budget in document.budgets),
@@ -216,7 +221,7 @@ class Policy:
         Return what the policy says of a call.
 
         That is its first matching rule, else its default; then what its models, its risk section, the evaluators that
-        look back and its leases have against the call, whoever else runs.
+        look back, its halts and its leases have against the call, whoever else runs.
 
         A rule whose condition cannot be told stops the search with a DENY that names rule and cause: which rule would
         have spoken is not known. What rules would say that only observe is among the opinions, and does not count.
@@ -234,6 +239,8 @@ class Policy:
             completing = sequence.opinion(situation.call.tool.name, situation.memory)
             if completing is not None:
                 said.append(completing)
+        if self.halting.trackers:
+            said += self.halting.opinions(situation.risk, situation.memory)
         said += self.leases.opinions(situation.call)
         return tuple(said)
 
@@ -301,7 +308,7 @@ class Policy:
         return tuple(item for matches, item in self._evaluators if matches(tool))
 
     def _tracked(self) -> tuple[Tracker, ...]:
-        wanted: list[Tracker] = [*self._risks.trackers]
+        wanted: list[Tracker] = [*self._risks.trackers, *self.halting.trackers]
         wanted += [sequence.tracker for sequence in self._sequences]
         if self.retries is not None:
             wanted.append(Steered())

@@ -40,7 +40,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(key for key in both if self.before.get(key) != self.after.get(key))
 
 
-_SECTIONS = ("name", "mode", "default", "risk", "models", "steering", "groups")
+_SECTIONS = ("name", "mode", "default", "risk", "models", "steering", "groups", "halts")
 
 
 def changes(old: PolicyDocument, new: PolicyDocument) -> list[Change]:

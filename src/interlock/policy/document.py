@@ -27,6 +27,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from interlock.errors import PolicyError
 from interlock.policy.budgets import BudgetDocument, Money
 from interlock.policy.conditions import MAX_DEPTH, NODES, Condition, depth_of
+from interlock.policy.halting import HaltDocument
 from interlock.policy.leases import LeaseDocument
 from interlock.policy.looking_back import config_of, rates
 from interlock.policy.matching import MATCHERS
@@ -154,6 +155,7 @@ class PolicyDocument(Strict):
     steering: SteeringDocument | None = None
     groups: Mapping[Name, tuple[Name, ...]] = Field(default_factory=dict)
     budgets: tuple[BudgetDocument, ...] = ()
+    halts: tuple[HaltDocument, ...] = ()
     leases: tuple[LeaseDocument, ...] = ()
     expect: tuple[ExampleDocument, ...] = ()
 
@@ -169,6 +171,13 @@ class PolicyDocument(Strict):
                     raise Misplaced(
                         f"{this!r} is taken already, and must be unique", key, number, name
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _halts_once(self) -> PolicyDocument:
+        for number, one in enumerate(self.halts):
+            if one in self.halts[:number]:
+                raise Misplaced("the same is said already", "halts", number)
         return self
 
     @model_validator(mode="after")
@@ -196,6 +205,7 @@ _MODELS: tuple[type[BaseModel], ...] = (
     ModelsDocument,
     AccessDocument,
     BudgetDocument,
+    HaltDocument,
     LeaseDocument,
     ExampleDocument,
     ExpectedCallDocument,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,13 +10,15 @@ import msgspec
 from sqlalchemy import Connection, bindparam, delete, select
 
 from interlock import events
-from interlock._budget import Account, Amounts, Claim, Need, WindowKey, need_of
+from interlock._budget import Account, Amounts, Budget, Claim, Need, WindowKey, need_of
 from interlock._call import Call, Risk
 from interlock._clock import new_id
-from interlock._decide import decide, taken
+from interlock._decide import decide, orders, taken
 from interlock._flow import Admission, Settlement
 from interlock._grant import Standing
+from interlock._halt import Order, exceeding, ordered
 from interlock._lease import LeaseClaim, Occupancy, Slot
+from interlock._state import SessionStatus
 from interlock._ticket import Ticket, TicketState
 from interlock._usage import Priced
 from interlock._verdict import Decision, Mode, Verdict
@@ -214,8 +216,8 @@ class _Page:
         if decision.admits and (judged.leases or (ticket is not None and ticket.leases)):
             slots = self._slots.take(judged.leases, call, ticket=ticket, at=self._at)
         shown = ticket if judged.asks else None
-        need = need_of(call)
-        reserved = need.amounts if decision.admits and judged.has_room(need) else None
+        need, admits = need_of(call), decision.admits
+        reserved = need.amounts if admits and judged.has_room(need) else None
         windows = tuple(account.key for _, account in judged.accounts) if reserved else ()
         decided = events.CallDecided(
             call_id=call.id,
@@ -227,7 +229,7 @@ class _Page:
             resource=call.resource if call.recorded_resource is None else call.recorded_resource,
             cost_usd=call.cost,
             verdict=decision.verdict,
-            admitted=decision.admits,
+            admitted=admits,
             reason=decision.reason,
             opinions=decision.opinions,
             policy=entry.policy,
@@ -246,7 +248,7 @@ class _Page:
         opened: events.Recorded | None = None
         if is_new and shown is not None:
             opened = chain.append(_ticket_opened(shown), at=self._at, trace=entry.trace)
-        if decision.admits:
+        if admits:
             self._open(entry, windows, reserved, slots)
         return Admission(
             decision=decision,
@@ -254,10 +256,17 @@ class _Page:
             ticket=shown,
             opened=opened,
             budgets=self._stood(judged),
-            halts=() if decision.admits else self._halts.covering(call),
+            halts=() if admits else self._halts.covering(call),
             slots=slots,
             taken=judged.taken,
+            orders=() if admits else self._orders(chain, entry, judged),
         )
+
+    def _orders(self, chain: Chain, entry: Admit, judged: _Judged) -> tuple[Order, ...]:
+        """Return what is to be halted now that the call was refused, unless it is stopped already."""
+        if chain.status is not SessionStatus.OPEN or self._halts.covering(entry.call):
+            return ()
+        return orders(entry.call, entry.counsel, self._memories.of(chain), judged.accounts)
 
     def _stood(self, judged: _Judged) -> tuple[Account, ...]:
         """Return how budgets stood, in full where a refusal shows them."""
@@ -394,10 +403,12 @@ class _Page:
         if lost:
             finished = msgspec.structs.replace(finished, leases_lost=lost)
         recorded = chain.append(finished, at=self._at, trace=entry.trace)
+        overspent = self._overspent(entry, held)
         return Settlement(
             recorded=recorded,
-            overspent=self._overspent(entry, held),
+            overspent=tuple(account for budget, account in overspent if budget.raises),
             halt=halt,
+            orders=_overrun(entry, overspent, held, charged) if overspent and halt is None else (),
             leases_lost=lost,
         )
 
@@ -416,16 +427,40 @@ class _Page:
         )
         return usage_id
 
-    def _overspent(self, entry: Settle, held: Held | None) -> tuple[Account, ...]:
-        raising = {claim.budget.name: claim.budget for claim in entry.claims if claim.budget.raises}
-        if held is None or not raising:
-            return ()
-        accounts = (
-            self._accounts.under(raising[key.budget], key)
+    def _overspent(self, entry: Settle, held: Held | None) -> list[tuple[Budget, Account]]:
+        """Return the budgets that want something to be done about it and are overspent."""
+        watching = {
+            claim.budget.name: claim.budget
+            for claim in entry.claims
+            if claim.budget.raises or claim.budget.halt is not None
+        }
+        if held is None or not watching:
+            return []
+        found = (
+            (budget, self._accounts.under(budget, key))
             for key in held.windows
-            if key.budget in raising
+            if (budget := watching.get(key.budget)) is not None
         )
-        return tuple(account for account in accounts if account.is_overspent)
+        return [(budget, account) for budget, account in found if account.is_overspent]
+
+
+def _overrun(
+    entry: Settle,
+    overspent: Iterable[tuple[Budget, Account]],
+    held: Held | None,
+    charged: Amounts | None,
+) -> tuple[Order, ...]:
+    """Return what is to be halted because of a call that took more than it had reserved."""
+    if held is None or charged is None:
+        return ()
+    more = charged - held.amounts
+    wanted = [
+        (budget.halt, *exceeding(budget))
+        for budget, account in overspent
+        if budget.halt is not None and account.is_overspent_by(more)
+    ]
+    call = entry.call
+    return ordered(wanted, call.identity, session_id=call.session_id, tool=call.tool.name)
 
 
 def _needed(entry: Admit, judged: _Judged) -> tuple[LeaseClaim, ...]:

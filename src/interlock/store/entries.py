@@ -126,7 +126,7 @@ def wanted(
             watched = {
                 claim.budget.name: claim.budget.limits
                 for claim in entry.claims
-                if claim.budget.raises
+                if claim.budget.raises or claim.budget.halt is not None
             }
             wants += [
                 Want(

@@ -21,7 +21,9 @@ from interlock.store.tables import to_microseconds
 PAGE = 1_000
 """Events read at once: a few hundred kilobytes, so that the longest history fits in little memory."""
 
-_DECIDED = str(events.CallDecided.__struct_config__.tag)
+_REMEMBERED = tuple(
+    str(kind.__struct_config__.tag) for kind in (events.CallDecided, events.HaltOrdered)
+)
 
 _HEAD = Prepared(
     lambda tables: (
@@ -209,22 +211,24 @@ def whole_history(connection: Connection, session_id: str) -> Iterator[events.Re
         after = page[-1].seq
 
 
-def decisions(connection: Connection, chain: Chain) -> Iterator[events.CallDecided]:
-    """Yield what was decided in the session of *chain*, in order, reading a page at a time."""
+def remembered(
+    connection: Connection, chain: Chain
+) -> Iterator[events.CallDecided | events.HaltOrdered]:
+    """Yield what the session of *chain* may have to remember, in order, reading a page at a time."""
     table, after = tables_of(connection).events, 0
     if chain.seq <= 1:  # nothing happened but its opening
         return
     query = (
         select(table.c.seq, table.c.body)
-        .where(table.c.session_id == chain.session_id, table.c.kind == _DECIDED)
+        .where(table.c.session_id == chain.session_id, table.c.kind.in_(_REMEMBERED))
         .order_by(table.c.seq)
         .limit(PAGE)
     )
     while page := connection.execute(query.where(table.c.seq > after)).all():
         for row in page:
-            decided = events.decode(row.body)
-            if isinstance(decided, events.CallDecided):
-                yield decided
+            event = events.decode(row.body)
+            if isinstance(event, (events.CallDecided, events.HaltOrdered)):
+                yield event
         after = page[-1].seq
 
 

@@ -1,10 +1,9 @@
 """
-Operations on halts: engage, release, list; and how an admission sees them.
+Operations on halts: engage, release, list, obey what a policy orders; and how an admission sees them.
 
 Every transaction that admits takes the table's ROW SHARE lock before it reads the halts, and `engage` takes its
 EXCLUSIVE lock, which waits for all of those and keeps out the next: so an admission that did not see a halt has
-committed before `engage` can return. On SQLite there is one writer at a time. What was done is written to a log too,
-each row with its hash chained to the one before.
+committed before `engage` can return. On SQLite there is one writer at a time.
 """
 
 from __future__ import annotations
@@ -19,13 +18,16 @@ from sqlalchemy.dialects import postgresql
 
 from interlock import events
 from interlock._call import Call, is_text
-from interlock._canonical import digest, encode
 from interlock._clock import new_id
-from interlock._halt import Halt, Halted, HaltScope, HaltTarget, targets_of
+from interlock._halt import Halt, Halted, HaltTarget, Order, targets_of
+from interlock._halt_scope import HaltScope
+from interlock._memory import HaltTracker, memory_of, remembering, text_of, tracker_of
 from interlock.errors import Conflict, Misuse
-from interlock.store.events import append, lock
+from interlock.store import halt_log
+from interlock.store.ear import HALTS, TICKETS, tell
+from interlock.store.events import append, head, lock
 from interlock.store.statements import Prepared, now, plain, read, tables_of
-from interlock.store.tables import Tables, from_microseconds, to_microseconds
+from interlock.store.tables import Tables, from_microseconds
 
 FEW = 32
 """So many standing halts are read by every admission; where there are more, those that can matter are asked for."""
@@ -50,6 +52,19 @@ _FIRST = Prepared(lambda tables: _standing(tables).order_by(tables.halts.c.id).l
 _TARGETED = Prepared(
     lambda tables: _standing(tables).where(tables.halts.c.target == bindparam("target"))
 )
+
+
+class Obeyed(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What came of a policy's orders.
+
+    Attributes:
+        halts: Those that stand because of them; none where all was done already.
+        recorded: The events that say so.
+    """
+
+    halts: tuple[Halt, ...] = ()
+    recorded: tuple[events.Recorded, ...] = ()
 
 
 def share(connection: Connection) -> None:
@@ -99,8 +114,7 @@ def engage(connection: Connection, target: HaltTarget, *, reason: str, by: str) 
     """
     expect_said(reason=reason, by=by)
     connection = plain(connection)
-    if connection.dialect.name == "postgresql":
-        connection.execute(_locking(tables_of(connection), "EXCLUSIVE"))
+    _exclude(connection)
     table = tables_of(connection).halts
     found = connection.execute(
         select(table).where(table.c.target == target.key, table.c.released_at.is_(None))
@@ -125,7 +139,9 @@ def engage(connection: Connection, target: HaltTarget, *, reason: str, by: str) 
             engaged_at=halt.engaged_at,
         )
     )
-    _log(connection, "engaged", halt.id, target.key, reason, by, halt.engaged_at)
+    halt_log.append(connection, "engaged", halt.id, target.key, reason, by, halt.engaged_at)
+    tell(connection, HALTS)
+    tell(connection, TICKETS)  # those who wait for an answer are to be told that they are halted
     recorded: events.Recorded | None = None
     if target.scope is HaltScope.SESSION:
         told = events.SessionHalted(halt_id=halt.id, reason=reason, by=by)
@@ -139,6 +155,34 @@ def engage(connection: Connection, target: HaltTarget, *, reason: str, by: str) 
     )
 
 
+def obey(
+    connection: Connection, session_id: str | None, orders: Sequence[Order], *, by: str
+) -> Obeyed:
+    """
+    Engage what a policy orders because of a call in that session, in its name.
+
+    Whether that was done already, on behalf of another call, is looked up first without the lock that keeps admissions
+    out. The session learns that it was done, so that what it remembers begins anew, unless its row is damaged; the
+    halt stands in any case.
+    """
+    connection = plain(connection)
+    due = [order for order in orders if _is_due(connection, session_id, order)]
+    if not due:
+        return Obeyed()
+    _exclude(connection)
+    found: list[Halt] = []
+    recorded: list[events.Recorded] = []
+    for order in due:
+        if not _is_due(connection, session_id, order):
+            continue
+        done = engage(connection, order.target, reason=order.reason, by=by)
+        found.append(done.halt)
+        recorded += [done.recorded] if done.recorded is not None else []
+        if session_id is not None:
+            recorded += _remember(connection, session_id, order, done.halt)
+    return Obeyed(halts=tuple(found), recorded=tuple(recorded))
+
+
 def release(connection: Connection, halt_id: str, *, reason: str, by: str) -> Halt:
     """
     Release a halt, and return it. What other halts cover stays halted.
@@ -149,8 +193,7 @@ def release(connection: Connection, halt_id: str, *, reason: str, by: str) -> Ha
     """
     expect_said(reason=reason, by=by)
     connection = plain(connection)
-    if connection.dialect.name == "postgresql":
-        connection.execute(_locking(tables_of(connection), "EXCLUSIVE"))
+    _exclude(connection)
     table, at = tables_of(connection).halts, now(connection)
     row = connection.execute(
         update(table)
@@ -163,20 +206,35 @@ def release(connection: Connection, halt_id: str, *, reason: str, by: str) -> Ha
             f"there is no halt {halt_id} that stands; `interlock halts` lists those that do"
         )
     halt = _of_row(row)
-    _log(connection, "released", halt.id, halt.target.key, reason, by, at)
+    halt_log.append(connection, "released", halt.id, halt.target.key, reason, by, at)
     if halt.target.scope is HaltScope.SESSION:
         told = events.SessionReleased(halt_id=halt.id, reason=reason, by=by)
         _tell(connection, halt.target.name, told, at)
     return halt
 
 
-def standing(connection: Connection, *, after: str | None = None, limit: int = 50) -> list[Halt]:
-    """Return up to *limit* halts that stand, oldest first, engaged after the halt whose id is *after*."""
+def standing(
+    connection: Connection, *, after: str | None = None, limit: int = 50, released: bool = False
+) -> list[Halt]:
+    """
+    Return up to *limit* halts that stand, oldest first, engaged after the halt whose id is *after*.
+
+    Those that are *released* are among them if that is asked for.
+    """
     table = tables_of(connection).halts
-    query = select(table).where(table.c.released_at.is_(None)).order_by(table.c.id).limit(limit)
+    query = select(table).order_by(table.c.id).limit(limit)
+    if not released:
+        query = query.where(table.c.released_at.is_(None))
     if after is not None:
         query = query.where(table.c.id > after)
     return [_of_row(row) for row in connection.execute(query)]
+
+
+def targets(connection: Connection, halt_ids: Iterable[str]) -> dict[str, str]:
+    """Return what the halts with these ids are of, each by its key."""
+    table = tables_of(connection).halts
+    query = select(table.c.id, table.c.target).where(table.c.id.in_(sorted(halt_ids)))
+    return {row.id: row.target for row in connection.execute(query)}
 
 
 def running(connection: Connection, target: HaltTarget) -> int:
@@ -197,84 +255,45 @@ def running(connection: Connection, target: HaltTarget) -> int:
     return connection.execute(query).scalar_one()
 
 
-def last(connection: Connection) -> int:
-    """Return the number of the last row of the log of halts: as long as it is the same, the same halts stand."""
-    number = select(func.coalesce(func.max(tables_of(connection).halt_log.c.seq), 0))
-    return int(connection.execute(number).scalar_one())
+def _exclude(connection: Connection) -> None:
+    """Wait for the admissions that are under way, and keep out the next until the transaction ends."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(_locking(tables_of(connection), "EXCLUSIVE"))
 
 
-def disagreements(connection: Connection) -> list[str]:
-    """Recompute the halts from their log; return a sentence for each row that disagrees."""
-    tables = tables_of(connection)
-    found: list[str] = []
-    told: dict[str, tuple[object, ...]] = {}
-    previous, expected = events.GENESIS, 1
-    for row in connection.execute(select(tables.halt_log).order_by(tables.halt_log.c.seq)):
-        place = f"row {row.seq} of the log of halts"
-        if row.seq != expected:
-            found.append(f"row {expected} of the log of halts is missing")
-        if row.previous_hash != previous:
-            found.append(f"{place} does not follow from the row before it")
-        said = (row.halt_id, row.target, row.reason, row.by, row.at)
-        if _seal(row.seq, row.previous_hash, row.kind, *said) != row.hash:
-            found.append(f"{place} was changed after it was written: its hash is another")
-        engaged = (row.target, row.reason, row.by, row.at)
-        if row.kind == "engaged":
-            told[row.halt_id] = (*engaged, None, None, None)
-        else:
-            known = told.get(row.halt_id, ())
-            told[row.halt_id] = (*known[:4], row.at, row.by, row.reason)
-        previous, expected = row.hash, row.seq + 1
-    for row in connection.execute(select(tables.halts).order_by(tables.halts.c.id)):
-        stored = (row.target, row.reason, row.by, row.engaged_at, row.released_at)
-        whole = (*stored, row.released_by, row.release_reason)
-        if told.pop(row.id, None) != whole or row.target != f"{row.scope}:{row.name}":
-            found.append(f"halt {row.id} is not what the log of halts says")
-    return found + [f"halt {halt_id} is missing" for halt_id in sorted(told)]
-
-
-def _log(  # noqa: PLR0917 - all that a row has
-    connection: Connection,
-    kind: str,
-    halt_id: str,
-    target: str,
-    reason: str,
-    by: str,
-    at: datetime,
-) -> None:
-    table = tables_of(connection).halt_log
-    last = connection.execute(
-        select(table.c.seq, table.c.hash).order_by(table.c.seq.desc()).limit(1)
-    ).one_or_none()
-    seq, previous = (1, events.GENESIS) if last is None else (last.seq + 1, last.hash)
-    connection.execute(
-        insert(table).values(
-            seq=seq,
-            kind=kind,
-            halt_id=halt_id,
-            target=target,
-            reason=reason,
-            by=by,
-            at=at,
-            previous_hash=previous,
-            hash=_seal(seq, previous, kind, halt_id, target, reason, by, at),
-        )
+def _is_due(connection: Connection, session_id: str | None, order: Order) -> bool:
+    """Whether *order* is still to be obeyed: what a session remembers of it is more than whether the halt stands."""
+    if session_id is not None:
+        try:
+            number = memory_of(head(connection, session_id).memory).get(order.rule)
+            tracker = None if number is None else tracker_of(order.rule)
+        except _DAMAGED:
+            number = tracker = None
+        if number is not None and isinstance(tracker, HaltTracker):
+            return tracker.is_due(number)
+    table = tables_of(connection).halts
+    query = select(table.c.id).where(
+        table.c.target == order.target.key, table.c.released_at.is_(None)
     )
+    return connection.execute(query).first() is None
 
 
-def _seal(  # noqa: PLR0917 - all that a row has
-    seq: int,
-    previous: str,
-    kind: str,
-    halt_id: str,
-    target: str,
-    reason: str,
-    by: str,
-    at: datetime,
-) -> str:
-    name = "interlock.halt.v1"
-    instant = to_microseconds(at)
-    return digest(encode([name, previous, seq, kind, halt_id, target, reason, by, instant]))
+def _remember(
+    connection: Connection, session_id: str, order: Order, halt: Halt
+) -> list[events.Recorded]:
+    told = events.HaltOrdered(
+        halt_id=halt.id, target=order.target.key, rule=order.rule, reason=order.reason, by=halt.by
+    )
+    try:
+        chain = lock(connection, session_id)
+        chain.memory = text_of(remembering(memory_of(chain.memory), told))
+    except _DAMAGED:
+        return []
+    return append(connection, chain, [told], at=now(connection))
+
+
+_DAMAGED = (Conflict, ValueError, TypeError, msgspec.MsgspecError)
+"""What reading a session raises whose row is damaged."""
 
 
 def _tell(
@@ -282,7 +301,7 @@ def _tell(
 ) -> events.Recorded | None:
     try:
         chain = lock(connection, session_id)
-    except (Conflict, ValueError, TypeError, msgspec.MsgspecError):
+    except _DAMAGED:
         return None  # its row is damaged: `verify` says how, and the halt stands without it
     return append(connection, chain, [event], at=at)[0]
 

@@ -19,7 +19,7 @@ from interlock._memory import (
 )
 from interlock.errors import StoreUnavailable
 from interlock.store.entries import Entry, Settle
-from interlock.store.events import Chain, decisions
+from interlock.store.events import Chain, remembered
 from interlock.store.statements import plain
 
 
@@ -48,7 +48,7 @@ class Memories:
             memory = _read(chain)
             missing = [tracker for key, tracker in trackers.items() if key not in memory]
             if missing:  # the session's first call, or its policy was changed
-                memory |= recalled(missing, decisions(plain(connection), chain))
+                memory |= recalled(missing, remembered(plain(connection), chain))
             self._found[session_id] = memory
 
     def of(self, chain: Chain) -> Memory:

@@ -21,10 +21,10 @@ from interlock._ticket import Approval, Ticket, TicketState
 from interlock._verdict import Decision
 from interlock.errors import Conflict
 from interlock.store import grants, policies
+from interlock.store.ear import TICKETS, tell
 from interlock.store.events import Chain, append, lock
 from interlock.store.slots import free, slots_of, text_of
 from interlock.store.statements import now, tables_of
-from interlock.store.watch import tell
 
 LIFETIME = timedelta(hours=1)
 """How long a ticket stays open when the policy does not say: whoever is on call answers within it, or not at all."""
@@ -205,7 +205,7 @@ def end(
     )
     if done.rowcount != 1:
         return None
-    tell(connection, ticket.id)
+    tell(connection, TICKETS, ticket.id)
     return events.TicketResolved(
         ticket_id=ticket.id, state=state, by=NOBODY, waited_us=_waited_us(ticket, at)
     )
@@ -365,7 +365,7 @@ def _change(
     )
     if done.rowcount != 1:  # the session is locked, so nobody else can have changed it
         raise Conflict(f"ticket {ticket_id} was answered elsewhere")
-    tell(connection, ticket_id)
+    tell(connection, TICKETS, ticket_id)
 
 
 def _check_member(

@@ -10,6 +10,8 @@ import msgspec
 from interlock import events
 from interlock._call import Identity
 from interlock._grant import Standing, cost_of
+from interlock._halt import HaltTarget
+from interlock._halt_scope import HaltScope
 from interlock._ticket import Approval, Ticket, TicketState
 from interlock._usage import ModelUsage, Priced
 from interlock._verdict import combine
@@ -33,6 +35,7 @@ class Told:
         policies: The digests of those that it names.
         judged: The digests of those that decided something.
         usage: The rows of the ledger, by id.
+        halts: Of each halt that it was told of, by id, what is halted.
     """
 
     def __init__(self, session_id: str) -> None:
@@ -44,6 +47,7 @@ class Told:
         self.policies: set[str] = set()
         self.judged: set[str] = set()
         self.usage: dict[str, dict[str, object]] = {}
+        self.halts: dict[str, str] = {}
         self._opened: events.SessionOpened | None = None
         self._decided: events.CallDecided | None = None
         self._held: dict[str, events.CallDecided] = {}
@@ -63,9 +67,9 @@ class Told:
             case events.UsageRecorded() as used:
                 self._used(used, recorded)
             case event:
-                self._hear_of_ticket(event, recorded)
+                self._hear_of_answers(event, recorded)
 
-    def _hear_of_ticket(self, event: events.Event, recorded: events.Recorded) -> None:
+    def _hear_of_answers(self, event: events.Event, recorded: events.Recorded) -> None:
         match event:
             case events.TicketOpened() as opened:
                 self._ticket_opened(opened, recorded)
@@ -75,6 +79,10 @@ class Told:
                 self._resolved(answer, recorded)
             case events.GrantGiven() as given:
                 self._given(given)
+            case events.SessionHalted() as halted:
+                self.halts[halted.halt_id] = HaltTarget(HaltScope.SESSION, self.session_id).key
+            case events.HaltOrdered() as ordered:
+                self.halts[ordered.halt_id] = ordered.target
             case _:  # what moves the session alone
                 pass
 

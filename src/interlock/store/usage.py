@@ -14,6 +14,7 @@ from interlock import events
 from interlock._budget import Account, Amounts, Claim, Need, dollars, nano
 from interlock._call import Identity
 from interlock._clock import new_id
+from interlock._halt import Order, exceeding, ordered
 from interlock._usage import Priced
 from interlock.errors import Conflict
 from interlock.store.accounts import Accounts
@@ -51,12 +52,14 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
         priced: The usage and its price.
         budgets: Those that count it, as they stand with it.
         recorded: Its event, when it is usage in a session.
+        orders: What is to be halted because of it.
     """
 
     id: str
     priced: Priced
     budgets: tuple[Account, ...]
     recorded: events.Recorded | None = None
+    orders: tuple[Order, ...] = ()
 
     @property
     def overspent(self) -> tuple[Account, ...]:
@@ -140,7 +143,14 @@ def record(
             charged=amounts if keys else None,
         )
         recorded = append(connection, chain, [used], at=at)[0]
-    return Receipt(id=usage_id, priced=priced, budgets=budgets, recorded=recorded)
+    over = {account.key for account in budgets if account.is_overspent_by(amounts)}
+    wanted = [
+        (claim.budget.halt, *exceeding(claim.budget))
+        for claim, key in zip(claims, keys, strict=True)
+        if claim.budget.halt is not None and key in over
+    ]
+    orders = ordered(wanted, identity, session_id=session_id, tool=priced.of.model)
+    return Receipt(id=usage_id, priced=priced, budgets=budgets, recorded=recorded, orders=orders)
 
 
 def write(connection: Connection, rows: Sequence[dict[str, object]]) -> None:

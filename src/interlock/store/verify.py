@@ -14,8 +14,8 @@ from interlock._memory import Tracker, memory_of, recalled, text_of, tracker_of
 from interlock._state import SessionState, fold
 from interlock.errors import Conflict, PolicyError
 from interlock.policy import Policy
-from interlock.store import grants, policies, sessions, tickets
-from interlock.store.events import decisions, head, whole_history
+from interlock.store import grants, halts, policies, sessions, tickets
+from interlock.store.events import head, remembered, whole_history
 from interlock.store.statements import tables_of
 from interlock.store.tables import to_microseconds
 from interlock.store.told import Disagreement, Told, identity_of
@@ -61,6 +61,7 @@ def verify(connection: Connection, session_id: str) -> Report:
         _check_intents(connection, told)
         _check_tickets(connection, told)
         _check_grants(connection, told)
+        _check_halts(connection, told)
         _check_policies(connection, told)
         _check_memory(connection, told)
         _check_usage(connection, told)
@@ -161,7 +162,7 @@ def _check_memory(connection: Connection, told: Told) -> None:
         trackers = {tracker for some in asked for tracker in some or ()}
         if None in asked:  # then what is stored must say itself what it is of
             trackers |= {tracker_of(key) for key in memory_of(chain.memory)}
-        expected = recalled(trackers, decisions(connection, chain)) if trackers else {}
+        expected = recalled(trackers, remembered(connection, chain)) if trackers else {}
         if text_of(expected) != chain.memory:
             raise Disagreement(f"{what} is not what the events say")
 
@@ -219,6 +220,18 @@ def _check_grants(connection: Connection, told: Told) -> None:
         _compare(name, grant, missing.pop(grant.id))
     for grant_id in sorted(missing):
         raise Disagreement(f"grant {grant_id} of session {told.session_id} is missing")
+
+
+def _check_halts(connection: Connection, told: Told) -> None:
+    """What halts are otherwise, their own log says."""
+    with _readable(f"a halt of session {told.session_id}"):
+        stored = halts.targets(connection, told.halts) if told.halts else {}
+    for halt_id, target in sorted(told.halts.items()):
+        halt = f"halt {halt_id}, of which session {told.session_id} was told,"
+        if halt_id not in stored:
+            raise Disagreement(f"{halt} is missing")
+        if stored[halt_id] != target:
+            raise Disagreement(f"{halt} is of something else than the event says")
 
 
 def _check_policies(connection: Connection, told: Told) -> None:

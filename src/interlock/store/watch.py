@@ -10,28 +10,23 @@ from __future__ import annotations
 
 import logging
 import math
-import selectors
-import socket
 import threading
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import anyio
 import anyio.lowlevel
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from interlock._call import Call
 from interlock._clock import Clock
-from interlock._halt import targets_of
+from interlock._halt import Halt, targets_of
 from interlock._state import SessionStatus
 from interlock._ticket import TicketState
 from interlock.errors import StoreUnavailable
+from interlock.store.ear import RETRY_S, TICKETS, Ear
 from interlock.store.statements import now, tables_of
-
-CHANNEL = "interlock_tickets"
-"""On what channel Postgres tells that a ticket was answered."""
 
 POLL_S = 0.2
 """How often is looked where nobody tells."""
@@ -39,19 +34,10 @@ POLL_S = 0.2
 RELIEF_S = 1.0
 """How often is looked where Postgres tells."""
 
-RETRY_S = 5.0
-"""How long is waited before Postgres is asked to tell again, after it could not."""
-
 _SHORTEST_S = 0.01
 _AT_ONCE = 500
 
 log = logging.getLogger("interlock")
-
-
-def tell(connection: Connection, ticket_id: str) -> None:
-    """Have Postgres tell all who wait, once the transaction is committed, that a ticket has changed."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(select(func.pg_notify(CHANNEL, ticket_id)))
 
 
 def settled(connection: Connection, waited_for: Mapping[str, Collection[str]]) -> dict[str, bool]:
@@ -139,10 +125,9 @@ class Watch:
         self._listen = listen
         self._lock = threading.Lock()
         self._waiting: set[_Waiter] = set()
+        self._stopped: set[str] = set()
         self._thread: threading.Thread | None = None
-        self._poke: socket.socket | None = None
-        self._ear: Any = None
-        self._deaf_until = 0.0
+        self._ear: Ear | None = None
         self._closed = False
 
     def deadline(self, timeout_s: float | None) -> float:
@@ -167,6 +152,21 @@ class Watch:
             await rung.wait()
         return waiter.is_settled
 
+    def stop(self, halt: Halt) -> None:
+        """Let nobody wait whose call *halt* covers, of which the store knows nothing, until `resume`."""
+        with self._lock:
+            self._stopped.add(halt.target.key)
+            stopped = {one for one in self._waiting if not self._stopped.isdisjoint(one.targets)}
+            self._waiting -= stopped
+            self._prod()
+        for waiter in stopped:
+            waiter.end(settled=True)
+
+    def resume(self, halt: Halt) -> None:
+        """Leave it to the store again what *halt* covers."""
+        with self._lock:
+            self._stopped.discard(halt.target.key)
+
     def nudge(self) -> None:
         """Have it looked at once, if anybody waits."""
         if self._thread is not None:
@@ -190,13 +190,15 @@ class Watch:
         with self._lock:
             if self._closed:
                 raise StoreUnavailable("the store is closed, so no answer can be waited for")
-            self._waiting.add(waiter)
-            if self._thread is None:
-                poke, poked = socket.socketpair()
-                poke.settimeout(0)
-                self._poke = poke
+            is_stopped = not self._stopped.isdisjoint(waiter.targets)
+            if not is_stopped:
+                self._waiting.add(waiter)
+            if is_stopped:
+                waiter.end(settled=True)
+            elif self._thread is None:
+                self._ear = ear = Ear(self._listen, TICKETS)
                 self._thread = threading.Thread(
-                    target=self._serve, args=(poked,), name="interlock-watch", daemon=True
+                    target=self._serve, args=(ear,), name="interlock-watch", daemon=True
                 )
                 self._thread.start()
             else:
@@ -210,30 +212,23 @@ class Watch:
                     self._prod()
 
     def _prod(self) -> None:
-        if self._poke is not None:
-            with suppress(OSError):  # it is full of earlier ones
-                self._poke.send(b".")
+        if self._ear is not None:
+            self._ear.poke()
 
-    def _serve(self, poked: socket.socket) -> None:
-        with poked:
-            while waiting := self._still_waiting():
-                self._open_ear()  # first, so that what is told after the look is heard
-                self._look(waiting)
-                self._pause(poked)
+    def _serve(self, ear: Ear) -> None:
+        while waiting := self._still_waiting():
+            ear.open()
+            self._look(waiting)
+            self._pause(ear)
+        ear.close()
 
     def _still_waiting(self) -> list[_Waiter]:
         """Return who waits; where nobody does, let go of everything, since the next one starts afresh."""
         with self._lock:
             waiting = list(self._waiting)
-            if waiting:
-                return waiting
-            self._thread = None
-            poke, self._poke = self._poke, None
-            ear, self._ear = self._ear, None
-        if poke is not None:
-            poke.close()
-        _shut(ear)
-        return []
+            if not waiting:
+                self._thread = self._ear = None
+        return waiting
 
     def _look(self, waiting: list[_Waiter]) -> None:
         try:
@@ -256,44 +251,11 @@ class Watch:
         for waiter, is_settled in ended:
             waiter.end(settled=is_settled)
 
-    def _pause(self, poked: socket.socket) -> None:
+    def _pause(self, ear: Ear) -> None:
         """Return when there may be something to be seen."""
         with self._lock:
             if not self._waiting:
                 return
             first = min(waiter.deadline for waiter in self._waiting)
-        longest = POLL_S if self._ear is None else RELIEF_S
-        seconds = min(longest, max(_SHORTEST_S, first - self._clock.monotonic()))
-        with selectors.DefaultSelector() as selector:
-            selector.register(poked, selectors.EVENT_READ)
-            if self._ear is not None:
-                selector.register(self._ear.fileno(), selectors.EVENT_READ)
-            ready = [key.fileobj for key, _ in selector.select(seconds)]
-        if poked in ready:
-            poked.recv(4096)
-        if self._ear is not None and any(one is not poked for one in ready):
-            try:
-                for _ in self._ear.notifies(timeout=0):
-                    pass
-            except Exception as error:  # noqa: BLE001 - whatever ends it: it is looked more often then
-                self._lose_ear(error)
-
-    def _open_ear(self) -> None:
-        if self._listen is None or self._ear is not None or time.monotonic() < self._deaf_until:
-            return
-        try:
-            self._ear = self._listen(CHANNEL)
-        except Exception as error:  # noqa: BLE001 - likewise
-            self._lose_ear(error)
-
-    def _lose_ear(self, error: Exception) -> None:
-        log.warning("answers are looked for instead of heard of: %s", type(error).__name__)
-        ear, self._ear = self._ear, None
-        _shut(ear)
-        self._deaf_until = time.monotonic() + RETRY_S
-
-
-def _shut(ear: Any) -> None:
-    if ear is not None:
-        with suppress(Exception):
-            ear.close()
+        longest = RELIEF_S if ear.hears else POLL_S
+        ear.wait(min(longest, max(_SHORTEST_S, first - self._clock.monotonic())))

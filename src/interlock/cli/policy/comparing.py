@@ -28,7 +28,7 @@ from interlock.cli.output import (
     table,
 )
 from interlock.cli.policy.linting import Modules, tools_in
-from interlock.events import CallDecided, Recorded
+from interlock.events import CallDecided, HaltOrdered, Recorded
 from interlock.policy.differences import Change, changes
 from interlock.policy.document import ExampleDocument
 from interlock.store import events, policies, sessions
@@ -154,6 +154,7 @@ def _history(governor: Governor, first: Trial, second: Trial, calls: int) -> Ite
                             list(memories),
                         )
                     )
+                if isinstance(decided, CallDecided | HaltOrdered):
                     memories = [
                         trial.remembering(memory, decided)
                         for trial, memory in zip((first, second), memories, strict=True)

@@ -27,7 +27,7 @@ from interlock.cli.output import (
     show,
 )
 from interlock.errors import Misuse
-from interlock.events import CallDecided
+from interlock.events import CallDecided, HaltOrdered
 from interlock.policy.compile import Step
 from interlock.policy.document import ExpectedCallDocument, parsed
 from interlock.policy.reasons import Branch, about, branches, plain_answer
@@ -119,7 +119,7 @@ def _past(db: str, session: str, seq: int, path: Path | None) -> Past:
         memory = trial.memory()
         before = [one.event for one in past if one.seq < seq]
         for one in before:
-            if isinstance(one, CallDecided):
+            if isinstance(one, CallDecided | HaltOrdered):
                 memory = trial.remembering(memory, one)
         ruling = trial.ruling(call_again(decided, row.identity), memory, target.at)
     return policy, ruling, decided
