@@ -138,6 +138,12 @@ GOLDEN: dict[events.Event, str] = {
         '{"by":"ann","comment":"no","kind":"ticket_resolved","state":"denied","ticket_id":"t-1",'
         '"waited_us":1500000}'
     ),
+    events.HaltOrdered(
+        halt_id="h-1", target="session:s-1", rule="budget:day", reason="it is spent", by="policy:p"
+    ): (
+        '{"by":"policy:p","halt_id":"h-1","kind":"halt_ordered","reason":"it is spent","rule":"budget:day",'
+        '"target":"session:s-1"}'
+    ),
     events.CallFinished(
         call_id="c-1", tool="refund", outcome=Outcome.RAISED, duration_us=7, error_type="ValueError"
     ): (
