@@ -219,7 +219,12 @@ def summary(governor: Governor, session: Session, db: str) -> None:
     facts.add_row("History", Text(report.problem, "red") if report.problem else sound)
     facts.add_row("In doubt", f"{len(report.in_doubt)} calls")
     console.print(facts, "\nTry next:")
-    for command in (["events", session.id], ["verify"], ["approvals", "list"]):
+    for command in (
+        ["replay", session.id],
+        ["replay", session.id, "--check"],
+        ["verify"],
+        ["approvals", "list"],
+    ):
         show_command([str(INTERLOCK), *command, "--db", db])
 
 

@@ -111,7 +111,7 @@ PRINTS = {
         r"^Spent +500 dollars",
         r"^History +19 events: gapless, chained, unchanged",
         r"^In doubt +0 calls",
-        r"interlock events [0-9a-f-]{36} --db ",
+        r"interlock replay [0-9a-f-]{36} --db ",
     ],
 }
 
@@ -183,7 +183,7 @@ def test_demo_starts_afresh_and_its_suggestions_work(tmp_path: Path) -> None:
     with Governor(f"sqlite:///{tmp_path / '.interlock/demo.db'}") as governor:
         assert len(governor.read(newest)) == 1
     commands = [line.split() for line in suggested.splitlines() if line.strip()]
-    assert [command[1] for command in commands] == ["events", "verify", "approvals"]
+    assert [command[1] for command in commands] == ["replay", "replay", "verify", "approvals"]
     for command in commands:
         ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert (ran.returncode, ran.stderr) == (0, "")

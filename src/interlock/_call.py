@@ -204,6 +204,12 @@ def money(value: object) -> Decimal:
     )  # without the sign of a negative zero, and without rounding to a context
 
 
+def digest_of(recorded: str, *, tool: str, session_id: str, identity: Identity) -> str:
+    """Return `Call.digest` of a call whose arguments are *recorded* as they were: nothing masked, nothing redacted."""
+    before, after = _frame(identity.agent, identity.org, session_id, tool)
+    return _canonical.digest_within(before, recorded.encode(), after)
+
+
 @lru_cache(maxsize=1024, typed=True)
 def _frame(agent: str, org: str | None, session_id: str, tool: str) -> tuple[bytes, bytes]:
     """

@@ -70,6 +70,8 @@ class Consultation:
             mode=self._mode,
             trackers=policy.trackers,
             recall=self._recall if self._looks_back else None,
+            unraised=None if self._unraised is self._risk else self._unraised,
+            answers=tuple(self._answers.items()),
         )
 
     def situation(self, memory: Memory, at: datetime | None) -> Situation:

@@ -14,6 +14,7 @@ import msgspec
 
 from interlock._budget import Account, Claim, has_room, need_of, objection
 from interlock._call import Call, Risk
+from interlock._grant import Standing
 from interlock._halt import Halt, Order, exceeding, ordered
 from interlock._lease import Occupancy
 from interlock._memory import HALTED, STOPPED, HaltTracker, Memory, Tracker
@@ -48,6 +49,8 @@ class Counsel(msgspec.Struct, frozen=True, kw_only=True):
         mode: What becomes of the decision.
         trackers: What the session has to remember for the policy.
         recall: What the policy says given the session's memory and the time, where it looks back; a pure function.
+        unraised: How risky it is by itself without what plugins say; None: they raise nothing.
+        answers: What evaluators replied that conditions of the policy ask, by what was asked.
     """
 
     opinions: tuple[Opinion, ...]
@@ -56,6 +59,8 @@ class Counsel(msgspec.Struct, frozen=True, kw_only=True):
     mode: Mode = Mode.ENFORCE
     trackers: tuple[Tracker, ...] = ()
     recall: Callable[[Memory, datetime], Recalled] | None = None
+    unraised: Risk | None = None
+    answers: tuple[tuple[str, Opinion | None], ...] = ()
 
     def recalled(self, call: Call, memory: Memory, at: datetime) -> Recalled:
         """Return all that is said of *call*, in a session with that *memory*, *at* that instant."""
@@ -143,6 +148,42 @@ def orders(
         if claim.budget.halt is not None and not has_room(claim.budget, account, need)
     ]
     return ordered(wanted, call.identity, session_id=call.session_id, tool=call.tool.name)
+
+
+def judge(
+    decided: Callable[[Ticket | None], Decision],
+    *,
+    standing: Callable[[], Ticket | None],
+    granted: Callable[[Decision], Standing | None],
+) -> tuple[Decision, Ticket | None, Standing | None]:
+    """
+    Decide, and where a human must be asked find who has said yes: by a ticket, else by a grant.
+
+    Args:
+        decided: Decides, given the ticket that answers for the call; see `decide`.
+        standing: Looks for that ticket.
+        granted: Looks for the grant that covers the call.
+
+    Returns:
+        The decision; the ticket that it was made with; the grant that stands for the yes, and then no ticket does.
+    """
+    decision = decided(None)
+    if not asks(decision):
+        return decision, None, None
+    ticket = standing()
+    if ticket is not None:
+        decision = decided(ticket)
+    if decision.admits or not asks(decision):
+        return decision, ticket, None
+    grant = granted(decision)
+    if grant is None:
+        return decision, ticket, None
+    return msgspec.structs.replace(decision, approved_by=grant.by), None, grant
+
+
+def asks(decision: Decision) -> bool:
+    """Whether a human has to say yes, or has."""
+    return decision.verdict is Verdict.ASK and decision.mode is Mode.ENFORCE
 
 
 def stop(halt: Halt) -> Opinion:

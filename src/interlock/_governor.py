@@ -15,6 +15,7 @@ import msgspec
 from opentelemetry.trace import TracerProvider
 from sqlalchemy import Connection, MetaData
 
+from interlock._again import Replay, again
 from interlock._asking import OnAsk, checked
 from interlock._call import Identity
 from interlock._clock import Clock, SystemClock
@@ -29,6 +30,7 @@ from interlock._plugins import Plugins
 from interlock._renewals import Renewals
 from interlock._session import Session, session_of
 from interlock._telemetry import Telemetry
+from interlock._trial import Trial
 from interlock._usage import Estimate, Fields
 from interlock._verdict import Mode
 from interlock.errors import Conflict, Misuse, NotConfigured, PluginError, PolicyError
@@ -513,6 +515,41 @@ class Governor:
     def verify_leases(self) -> list[str]:
         """Recompute who holds which lease; return a sentence for each row that disagrees."""
         return self.read(leases_disagreements)
+
+    def replay(self, session_id: str, *, policy: Policy | str | Path | None = None) -> Replay:
+        """
+        Go through a session again by what was recorded, and compare; nothing is written, and no tool runs.
+
+        Each call takes the flow once more. What evaluators, plugins, the store and people replied is taken from the
+        events; what the policy that is stored under the recorded digest says of it, and the decision, are computed
+        anew.
+
+        Args:
+            session_id: The session.
+            policy: Another policy: which verdicts would differ under it, each call judged by itself after what has
+                really happened. Its evaluators are asked again. None: the recorded ones.
+
+        Raises:
+            Conflict: there is no such session.
+            PolicyError, PluginError: *policy* cannot be used.
+            StoreUnavailable: the store did not answer.
+        """
+        head = self.read(sessions.get, session_id).head
+        told = partial(self._told, session_id, head)
+        found = policy if isinstance(policy, Policy) or policy is None else Policy.load(policy)
+        if found is None:
+            return again(session_id, told, self._stored)
+        with Trial(found, self._evaluators, self._offered) as trial:
+            return again(session_id, told, self._stored, trial)
+
+    def _told(self, session_id: str, head: int) -> Iterator[Recorded]:
+        after = 0
+        while after < head and (page := self.read(partial(history, after=after), session_id)):
+            yield from page
+            after = page[-1].seq
+
+    def _stored(self, digest: str) -> Policy:
+        return Policy.parse(self.read(policies.document, digest), path=f"policy {digest}")
 
     def verify_budgets(self) -> list[str]:
         """Recompute what is reserved and spent of every budget; return a sentence for each row that disagrees."""

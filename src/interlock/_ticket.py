@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 
@@ -32,6 +33,11 @@ class Approval(msgspec.Struct, frozen=True):
     by: str
     at: datetime
     comment: str | None = None
+
+
+def names_of(approvals: Iterable[Approval]) -> str:
+    """Return who has said yes, as one text."""
+    return ", ".join(approval.by for approval in approvals)
 
 
 class Ticket(msgspec.Struct, frozen=True, kw_only=True):

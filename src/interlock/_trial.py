@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, Self
 
 import msgspec
@@ -100,15 +101,20 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 class Trial:
     """A policy and its evaluators, ready to be tried; `close` it, or use it as a context manager."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        evaluators: Mapping[str, type] = MappingProxyType({}),
+        offered: Mapping[str, tuple[type, str | None]] = MappingProxyType({}),
+    ) -> None:
         """
-        Build the evaluators that *policy* names.
+        Build the evaluators that *policy* names: the host's own, those that plugins have *offered*, others.
 
         Raises:
             PluginError, PolicyError: as `Panel`.
         """
         self.policy = policy
-        self._judges = Judges(policy=policy, panel=Panel(policy))
+        self._judges = Judges(policy=policy, panel=Panel(policy, evaluators, offered))
 
     def __enter__(self) -> Self:
         return self
@@ -256,7 +262,7 @@ def call_again(
     Args:
         decided: The event.
         identity: Whose session it was in.
-        tools: Declarations by name, for the labels and capabilities, which no event holds.
+        tools: Declarations by name, whose labels and capabilities are to count instead of the recorded ones.
 
     Its risk is what was recorded, the session's part in it included. Secrets and redacted text are not known, so what a
     policy asks about them cannot be told.
@@ -269,8 +275,8 @@ def call_again(
         name=decided.tool,
         kind=decided.tool_kind,
         risk=decided.risk,
-        labels=known.labels if known else (),
-        capabilities=known.capabilities if known else (),
+        labels=known.labels if known else decided.labels,
+        capabilities=known.capabilities if known else decided.capabilities,
         cost=decided.cost_usd,
     )
     try:

@@ -65,9 +65,13 @@ class CallDecided(_Event, frozen=True, kw_only=True, tag="call_decided"):
     `risk` is what the tool declares, raised by the policy, by plugins and by what the session has done; `points` is
     what the call adds to the session's score of risk, if it got in. Of the `opinions`, those with this very `verdict`
     that are not only observed carry it. In `mode` observe the call was let through whatever the verdict; in dry_run it
-    was at most simulated. `grant_id` is the grant that stood for the yes of `approved_by`. `reserved` is what an
-    admitted call holds, of each budget window in `windows`; `leases` are the slots that it took, or was passed by its
-    ticket.
+    was at most simulated. `grant_id` is the grant that stood for the yes of `approved_by`. `windows` are those of the
+    budgets that count the call, and `taken` what was reserved and spent of each before it; None where others held
+    parts of it that nobody had to look at, since there was room in this worker's own. `reserved` is what an admitted
+    call holds, of each of them; `leases` are the slots that it took, or was passed by its ticket. `tokens` is how many
+    it said that it takes at most. Its tool declares the `labels` and `capabilities`. `unraised` is its risk by itself
+    without what plugins say, where they raise it. `answers` are what evaluators replied that conditions of the policy
+    ask, by what was asked.
     """
 
     call_id: str
@@ -92,6 +96,12 @@ class CallDecided(_Event, frozen=True, kw_only=True, tag="call_decided"):
     mode: Mode = Mode.ENFORCE
     points: int = 0
     leases: tuple[Slot, ...] = ()
+    tokens: int | None = None
+    taken: tuple[Amounts | None, ...] = ()
+    labels: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
+    unraised: Risk | None = None
+    answers: tuple[tuple[str, Opinion | None], ...] = ()
 
 
 class TicketOpened(_Event, frozen=True, kw_only=True, tag="ticket_opened"):

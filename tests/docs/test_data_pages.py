@@ -49,6 +49,8 @@ def _typed(hint: Any) -> str:
     """A type in the words of the page."""
     if get_origin(hint) is UnionType or get_origin(hint) is typing.Union:
         return " or ".join(_typed(part) for part in get_args(hint))
+    if get_origin(hint) is tuple and Ellipsis not in get_args(hint):
+        return f"pairs of {' and '.join(_typed(part) for part in get_args(hint))}"
     if get_origin(hint) is tuple:
         return f"list of {_typed(get_args(hint)[0])}"
     if get_origin(hint) is Literal:

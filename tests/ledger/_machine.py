@@ -8,21 +8,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from interlock import Identity, Tool, Usage
+from interlock._again import again
 from interlock._budget import facts_about, facts_of
 from interlock._clock import new_id
 from interlock._decide import Counsel
 from interlock._flow import Admission, Ending, Settlement
 from interlock._usage import ModelUsage, Priced
-from interlock.events import Outcome
+from interlock.events import Outcome, Recorded
 from interlock.policy import Policy
 from interlock.store import calls, entries, policies, sessions, tickets, usage, verify_counters
 from interlock.store.engine import Store
+from interlock.store.events import history
 from interlock.store.verify import verify
 from interlock.store.verify_budgets import disagreements
 from interlock.testing import ManualClock
@@ -70,6 +73,7 @@ POLICIES = [
     Policy.build({"version": 1, "name": name, "default": "allow", "budgets": budgets})
     for name, budgets in zip(("one", "other"), BUDGETS, strict=True)
 ]
+_POLICIES = {policy.digest: policy for policy in POLICIES}
 PEOPLE = [
     Identity(agent="bot", user="ann", org="acme"),
     Identity(agent="bot", user="ann", team="desk", org="acme"),
@@ -391,6 +395,13 @@ class LedgerMachine(RuleBasedStateMachine):
         reports = [self.stores[0].read(verify, session) for session in self.places]
         problems = [report.problem for report in reports if report.problem]
         assert problems == [], problems
+        for session_id in self.places:
+            found = again(session_id, partial(self._history, session_id), _POLICIES.__getitem__)
+            assert found.differing == ()
+            assert found.unknown == ()
+
+    def _history(self, session_id: str) -> list[Recorded]:
+        return self.stores[0].read(partial(history, limit=10_000), session_id)
 
 
 def _with(call: Any, attempt: Attempt) -> Any:

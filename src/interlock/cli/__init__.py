@@ -21,6 +21,7 @@ from interlock.cli import (
     leases,
     plugins,
     policy,
+    replay,
     usage,
 )
 from interlock.errors import InterlockError
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.command()(history.sessions)
 app.command()(history.events)
 app.command()(history.verify)
+app.command()(replay.replay)
 app.command()(health.health)
 app.command()(health.scorecard)
 app.command()(budgets.budgets)

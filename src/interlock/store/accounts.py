@@ -65,6 +65,15 @@ class Accounts:
             return account
         return msgspec.structs.replace(account, limits=budget.limits)
 
+    def taken(self, key: WindowKey) -> Amounts | None:
+        """Return what is reserved and spent of a window; None where others hold parts of it that were not looked at."""
+        window = self._windows.get(key)
+        if window is None or window.account is None:
+            return Amounts()
+        if window.lease is not None or window.leased != Amounts():
+            return None
+        return window.account.reserved + window.account.spent
+
     def shown(self, accounts: Iterable[Account]) -> tuple[Account, ...]:
         """Return *accounts* as they stand over all their rows, those that others hold as they last committed them."""
         return tuple(self._shown(account) for account in accounts)

@@ -13,7 +13,7 @@ from interlock import events
 from interlock._budget import Account, Amounts, Budget, Claim, Need, WindowKey, need_of
 from interlock._call import Call, Risk
 from interlock._clock import new_id
-from interlock._decide import decide, orders, taken
+from interlock._decide import asks, decide, judge, orders, taken
 from interlock._flow import Admission, Settlement
 from interlock._grant import Standing
 from interlock._halt import Order, exceeding, ordered
@@ -21,7 +21,7 @@ from interlock._lease import LeaseClaim, Occupancy, Slot
 from interlock._state import SessionStatus
 from interlock._ticket import Ticket, TicketState
 from interlock._usage import Priced
-from interlock._verdict import Decision, Mode, Verdict
+from interlock._verdict import Decision, Mode
 from interlock.errors import Conflict
 from interlock.store import grants, halts, tickets, usage
 from interlock.store.accounts import Accounts
@@ -112,7 +112,7 @@ class _Judged(msgspec.Struct, frozen=True):
     @property
     def asks(self) -> bool:
         """Whether a human has to say yes, or has."""
-        return self.decision.verdict is Verdict.ASK and self.decision.mode is Mode.ENFORCE
+        return asks(self.decision)
 
     def has_room(self, need: Need) -> bool:
         """Whether *need* can be booked, and anywhere: it might not be where budgets are only observed."""
@@ -218,7 +218,7 @@ class _Page:
         shown = ticket if judged.asks else None
         need, admits = need_of(call), decision.admits
         reserved = need.amounts if admits and judged.has_room(need) else None
-        windows = tuple(account.key for _, account in judged.accounts) if reserved else ()
+        windows = tuple(account.key for _, account in judged.accounts)
         decided = events.CallDecided(
             call_id=call.id,
             tool=call.tool.name,
@@ -242,6 +242,12 @@ class _Page:
             mode=decision.mode,
             points=entry.counsel.points,
             leases=slots,
+            tokens=call.tokens,
+            taken=tuple(map(self._accounts.taken, windows)) if windows else (),
+            labels=call.tool.labels,
+            capabilities=call.tool.capabilities,
+            unraised=entry.counsel.unraised,
+            answers=entry.counsel.answers,
         )
         recorded = chain.append(decided, at=self._at, trace=entry.trace)
         self._memories.remember(chain, decided)
@@ -291,14 +297,12 @@ class _Page:
             patience=said.patience,
             halts=self._halts.covering(call),
         )
-        judged = _Judged(decided(said.opinions, ticket=None), None, said.risk, accounts)
-        if judged.asks:
-            ticket = self._standing(chain, entry)
-            if ticket is not None:
-                found = decided(said.opinions, ticket=ticket)
-                judged = _Judged(found, ticket, said.risk, accounts)
-            if judged.asks and not judged.decision.admits:
-                judged = self._granted(entry, judged) or judged
+        decision, ticket, grant = judge(
+            lambda ticket: decided(said.opinions, ticket=ticket),
+            standing=lambda: self._standing(chain, entry),
+            granted=lambda decision: self._granted(entry, decision),
+        )
+        judged = _Judged(decision, ticket, said.risk, accounts, grant)
         needed = _needed(entry, judged)
         if not needed:  # nearly always
             return judged
@@ -309,19 +313,11 @@ class _Page:
         refused = decided([*said.opinions, *objections], ticket=None)
         return _Judged(refused, None, said.risk, accounts, taken=full)
 
-    def _granted(self, entry: Admit, judged: _Judged) -> _Judged | None:
-        """Return *judged* with the yes of the grant that covers the call; None where there is none."""
-        grant = grants.covering(
-            plain(self._connection),
-            entry.call,
-            judged.decision,
-            policy=entry.policy,
-            at=self._at,
+    def _granted(self, entry: Admit, decision: Decision) -> Standing | None:
+        """Return the grant that stands for the yes that *decision* wants; None where there is none."""
+        return grants.covering(
+            plain(self._connection), entry.call, decision, policy=entry.policy, at=self._at
         )
-        if grant is None:
-            return None
-        decision = msgspec.structs.replace(judged.decision, approved_by=grant.by)
-        return _Judged(decision, None, judged.risk, judged.accounts, grant)
 
     def _standing(self, chain: Chain, entry: Admit) -> Ticket | None:
         """Return the ticket that answers for a call now; one that expired without a no answers for nothing any more."""

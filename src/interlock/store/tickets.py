@@ -17,7 +17,7 @@ from interlock._clock import new_id
 from interlock._grant import Grant
 from interlock._lease import Slot
 from interlock._state import SessionStatus
-from interlock._ticket import Approval, Ticket, TicketState
+from interlock._ticket import Approval, Ticket, TicketState, names_of
 from interlock._verdict import Decision
 from interlock.errors import Conflict
 from interlock.store import grants, policies
@@ -316,11 +316,6 @@ def claim(connection: Connection, ticket: Ticket, *, at: datetime) -> bool:
         .values(state=TicketState.CLAIMED.value)
     )
     return claimed.rowcount == 1
-
-
-def names_of(approvals: Iterable[Approval]) -> str:
-    """Return who has said yes, as one text."""
-    return ", ".join(approval.by for approval in approvals)
 
 
 def _waited_us(ticket: Ticket, at: datetime) -> int:
