@@ -24,6 +24,7 @@ from typing import Any, TypeAlias
 from _tools import POLICY, refund
 
 from interlock import Governor
+from interlock.store.tables import DEFAULT as TABLES
 from interlock.store.turnstile import turnstile
 
 Entry: TypeAlias = tuple[bool, str]
@@ -33,7 +34,8 @@ Row: TypeAlias = tuple[Any, ...]
 
 _HEAD = "SELECT status, head, head_hash FROM sessions WHERE id = {0}"
 _ADVANCE = "UPDATE sessions SET head = {0}, head_hash = {0} WHERE id = {0}"
-_INSERT = f"INSERT INTO events VALUES ({', '.join(['{0}'] * 12)})"  # noqa: S608 - marks
+_GIVEN = [column.name for column in TABLES.events.columns if column.identity is None]
+_INSERT = f"INSERT INTO events ({', '.join(_GIVEN)}) VALUES ({', '.join(['{0}'] * len(_GIVEN))})"  # noqa: S608 - marks
 _OPEN = "INSERT INTO intents VALUES ({0}, {0}, {0}, {0}, NULL)"
 _CLOSE = "DELETE FROM intents WHERE session_id = {0} AND call_id = {0}"
 

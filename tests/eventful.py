@@ -160,6 +160,7 @@ def _work(governor: Governor, session: Any, clock: ManualClock) -> None:
     with suppress(Refused):
         search("secrets of others")
     search("lamps")
+    session.record("searched", {"for": HOSTILE})
     flood()
     for _ in range(2):  # for the first the tool is halted, and the second finds it so
         with suppress(Refused):

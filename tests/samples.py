@@ -211,6 +211,9 @@ EVENTS: dict[type[events.Event], st.SearchStrategy[Any]] = {
     events.SessionPaused: st.builds(events.SessionPaused),
     events.SessionResumed: st.builds(events.SessionResumed),
     events.SessionClosed: st.builds(events.SessionClosed, error_type=st.none() | names),
+    events.AppNoted: st.builds(
+        events.AppNoted, name=names, data=st.dictionaries(names, names, max_size=2).map(json.dumps)
+    ),
 }
 """A strategy for each kind of event."""
 

@@ -134,7 +134,7 @@ def test_json_is_one_object_a_line(cli: Cli) -> None:
     keys |= {"waited_us", "steered", "follows"}
     assert all(keys == set(call) for call in calls)
     assert calls[0]["decided"]["kind"] == "call_decided"
-    assert lines[-1]["events"] == 63
+    assert lines[-1]["events"] == 64
 
 
 def test_check_says_that_nothing_differs(cli: Cli) -> None:

@@ -73,6 +73,7 @@ MADE: dict[type[InterlockError], Callable[[], InterlockError]] = {
     ),
     errors.StoreUnavailable: lambda: errors.StoreUnavailable("down"),
     errors.EvaluatorFailed: lambda: errors.EvaluatorFailed("broke", decision=REFUSED, call=CALL),
+    errors.NewerRelease: lambda: errors.NewerRelease("upgrade", kind="lease_taken", version=2),
     errors.NotConfigured: lambda: errors.NotConfigured("no governor"),
     errors.PolicyError: lambda: errors.PolicyError(
         "unknown key", path="policy.yaml", line=7, key="rules.0.tool"

@@ -189,6 +189,9 @@ GOLDEN: dict[events.Event, str] = {
     events.SessionPaused(): '{"kind":"session_paused"}',
     events.SessionResumed(): '{"kind":"session_resumed"}',
     events.SessionClosed(): '{"kind":"session_closed"}',
+    events.AppNoted(name="loop_started", data='{"round":1}'): (
+        '{"data":"{\\"round\\":1}","kind":"app_noted","name":"loop_started"}'
+    ),
 }
 """What version 1 of every event looks like in a database."""
 

@@ -62,6 +62,11 @@ PRINTS = {
         r"^deployed api 1\.3 under token 2$",
         r"^versions: web 7\.0, api 1\.2, api 1\.3$",
     ],
+    "projection.py": [
+        r"^took 2: refund 1$",
+        r"^took 3: refund 3$",
+        r"^took 0: refund 3$",
+    ],
     "quickstart.py": [
         r"^refunded 20 for o-1$",
         r"^refund needs approval by payments-oncall: a refund over 50 needs a person\. It did not run",

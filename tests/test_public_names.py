@@ -19,6 +19,7 @@ NAMES = [
     "Decision",
     "Denied",
     "Evaluator",
+    "Feed",
     "Governor",
     "Grant",
     "HaltedError",

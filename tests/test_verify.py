@@ -181,7 +181,8 @@ FORGERIES: dict[str, tuple[str, list[str]]] = {
         f"event {LENGTH + 1} of",
         [
             (
-                f"INSERT INTO events SELECT session_id, {LENGTH + 1}, 'e', {COLUMNS}"
+                f"INSERT INTO events (session_id, seq, id, {COLUMNS})"
+                f" SELECT session_id, {LENGTH + 1}, 'e', {COLUMNS}"
                 f" FROM events WHERE seq = {LENGTH} AND session_id = {TRACED}"
             )
         ],

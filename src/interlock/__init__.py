@@ -3,6 +3,7 @@
 from interlock._asking import Answer, ask, wait
 from interlock._call import Call, Identity, Risk, Tool
 from interlock._default import configure, session
+from interlock._feed import Feed
 from interlock._governed import governed, tool_of
 from interlock._governor import Governor
 from interlock._grant import Grant
@@ -36,6 +37,7 @@ __all__ = [
     "Decision",
     "Denied",
     "Evaluator",
+    "Feed",
     "Governor",
     "Grant",
     "HaltedError",

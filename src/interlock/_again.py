@@ -151,7 +151,8 @@ class _Rerun:
 
     def all(self) -> Iterator[tuple[Again, bool]]:
         for recorded in self._history():
-            event = recorded.event
+            place = f"event {recorded.seq} of session {recorded.session_id}"
+            event = events.understood(recorded.event, place)
             match event:
                 case events.CallDecided():
                     yield self._decided(recorded, event), True
@@ -161,11 +162,12 @@ class _Rerun:
                     pass
             self._hear(recorded, event)
 
-    def _hear(self, recorded: events.Recorded, event: events.Event) -> None:
+    def _hear(self, recorded: events.Recorded, event: events.Event | None) -> None:
         self._state = msgspec.structs.replace(
             fold([recorded], self._state), running={}, verdicts={}, outcomes={}
         )
-        self._requests.hear(recorded, event)
+        if event is not None:
+            self._requests.hear(recorded, event)
         if isinstance(event, events.TicketOpened):
             ticket = self._requests.tickets[event.ticket_id]
             self._newest[ticket.digest, ticket.policy] = ticket.id

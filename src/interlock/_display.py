@@ -133,6 +133,8 @@ def value_text(value: object) -> str:
     match value:
         case {"$secret": True}:
             return "••••"
+        case {"$cut": str(why), **others} if not others:
+            return f"({why})"
         case dict() if len(value) == 1 and next(iter(value)) in _PLAIN:
             return str(next(iter(value.values())))
         case dict():
@@ -144,6 +146,11 @@ def value_text(value: object) -> str:
             return _quoted(value)
         case _:
             return msgspec.json.encode(value).decode()
+
+
+def data_text(recorded: str) -> str:
+    """Return recorded data, whatever it is, in its plain form; to be shown by `safe`."""
+    return value_text(msgspec.json.decode(recorded))
 
 
 def _key(name: str) -> str:

@@ -21,6 +21,7 @@ from interlock._call import Identity
 from interlock._clock import Clock, SystemClock
 from interlock._consult import Judges
 from interlock._drive import Machinery
+from interlock._feed import Feed
 from interlock._flights import Flights
 from interlock._halt import Halt, Halted, HaltTarget, Named
 from interlock._lease import LeaseKey, Occupancy
@@ -35,7 +36,7 @@ from interlock._usage import Estimate, Fields
 from interlock._verdict import Mode
 from interlock.errors import Conflict, Misuse, NotConfigured, PluginError, PolicyError
 from interlock.evaluators import Panel
-from interlock.events import Recorded, SessionOpened
+from interlock.events import Recorded, SessionOpened, understood
 from interlock.policy import Policy, PolicyFile
 from interlock.policy.budgets import Budgets
 from interlock.store import halts, leases, policies, sessions, verify_counters
@@ -204,6 +205,7 @@ class Governor:
 
         Raises:
             Conflict: there is no such session.
+            NewerRelease: a newer release has opened it, in a form that this one does not know.
             PluginError: an evaluator of its policy is not here.
             StoreUnavailable: the store did not answer.
         """
@@ -369,6 +371,49 @@ class Governor:
             StoreUnavailable: the store did not answer, or *operation* tried to write.
         """
         return self._machinery.store.read(operation, *args, **kwargs)
+
+    def feed(
+        self,
+        *,
+        after: str | None = None,
+        session: str | None = None,
+        kinds: Iterable[str] = (),
+        follow: bool = False,
+        page: int = 500,
+    ) -> Feed:
+        """
+        Return an iterator, sync and async, over all committed events: each once, those of a session in their order.
+
+        None is missed, however many write at once and however long their transactions take. A projection keeps
+        `cursor` of what is returned together with what it has made of the events.
+
+        Example: `for recorded in governor.feed(after=cursor): …`, or `async for` with `follow=True`.
+
+        Args:
+            after: The cursor of a feed, where this one goes on; None: at the beginning; `now`: after what is visible
+                when it is first asked.
+            session: The id of the only session; all by default.
+            kinds: The only kinds of events, such as `call_decided`; all by default. A cursor of a feed with these goes
+                on in one with the same, and a cursor of all events in any.
+            follow: Whether to wait for more, until it is closed, or the governor is. Who does not follow gets what is
+                committed, except what comes after a transaction that has been open for more than a second and may
+                have been given an earlier place: that comes the next time.
+            page: How many events are read at once.
+
+        Raises:
+            Misuse: *after* is no cursor, or one of a feed of other events.
+            Conflict: raised by the iteration: the store is not the one that the cursor is of, or was restored to an
+                earlier state; or there is no such session.
+            StoreUnavailable: raised by the iteration, which can be continued.
+        """
+        return Feed(
+            self._machinery.store,
+            after=after,
+            session=session,
+            kinds=kinds,
+            follow=follow,
+            page=page,
+        )
 
     def verify(self) -> Iterator[Report]:
         """Verify every session, newest first, then what is left of deleted ones, a report each; see `store.verify`."""
@@ -598,7 +643,7 @@ def _opening(
     """Return a session's row, its first event, and the policy that it was opened under."""
     row = sessions.get(connection, session_id)
     [first] = history(connection, session_id, limit=1)
-    opened = first.event
+    opened = understood(first.event, f"event {first.seq} of session {session_id}")
     if not isinstance(opened, SessionOpened):
         raise Conflict(f"session {session_id} is damaged: it does not begin with its opening")
     text = None if row.policy is None else policies.document(connection, row.policy)

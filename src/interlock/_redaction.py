@@ -10,6 +10,7 @@ import msgspec
 
 from interlock import _canonical
 from interlock._call import Call
+from interlock._canonical import Tree
 
 Redact: TypeAlias = "Callable[[Content], str | Withheld | None]"
 """Returns the text to record instead, who withholds the whole of it, or None to leave it as it is."""
@@ -27,6 +28,8 @@ _TEXTLESS = frozenset(
     {
         "$secret",
         "$object",
+        "$cut",
+        "$failed",
         "$int",
         "$float",
         "$decimal",
@@ -44,10 +47,10 @@ _TAGS = _TEXTLESS | _READ.keys() | {"$record", "$enum"}
 
 class Content(msgspec.Struct, frozen=True, kw_only=True):
     """
-    One text within the arguments of a call, as it is about to be recorded.
+    One text within the arguments of a call, or within what a host notes, as it is about to be recorded.
 
     Attributes:
-        tool: The tool's name.
+        tool: The tool's name, or that of the note.
         path: Where it stands, such as `order.items.0.note`; of a key, the path of what it leads to.
         text: The text itself, or what redactors asked before have left of it.
     """
@@ -80,6 +83,12 @@ def redacted(call: Call, redact: Redact) -> Call:
     return msgspec.structs.replace(
         call, recorded=_canonical.encode(data).decode(), recorded_resource=resource
     )
+
+
+def redacted_data(name: str, data: Tree, redact: Redact) -> Tree:
+    """Return canonical *data*, which a host notes under *name*, as it is to be recorded."""
+    found: Tree = _Walk(name, redact).value(data, "")
+    return found
 
 
 class _Walk:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import Token
 from types import MappingProxyType, TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import msgspec
 from sqlalchemy import Connection
@@ -20,16 +20,21 @@ from interlock._clock import new_id
 from interlock._drive import Machinery, Performer, adrive, drive
 from interlock._halt import Halted, HaltTarget
 from interlock._model_call import MODEL_CALL, ModelCall
+from interlock._notes import note_of
 from interlock._prices import estimated
 from interlock._redaction import redacted
 from interlock._scope import Scope, current_call, current_scope, enter, entered, leave, session_for
 from interlock._state import SessionState, fold
+from interlock._telemetry import current_ids, show_note
 from interlock._ticket import Ticket
 from interlock._usage import Estimate
 from interlock._verdict import Mode
 from interlock.errors import ApprovalNeeded, Misuse, NotConfigured, StoreUnavailable
 from interlock.store import budgets, policies, sessions
 from interlock.store.events import whole_history
+
+if TYPE_CHECKING:  # it costs a host's start-up a tenth of a second
+    from sqlalchemy.orm import Session as OrmSession
 
 _T = TypeVar("_T")
 
@@ -252,6 +257,56 @@ class Session:
         tool = Tool(name=name, kind="model", model="model", provider=provider)
         return ModelCall(self, tool, {**arguments, "model": model}, estimate)
 
+    def record(
+        self,
+        name: str,
+        data: object = None,
+        *,
+        secrets: Collection[str] = (),
+        within: Connection | OrmSession | None = None,
+    ) -> events.Recorded:
+        """
+        Write into the session's history what the host wants noted there; nothing follows from it.
+
+        Any value can be given. What is marked as secret is masked, and plugins redact each text, before it is stored;
+        what cannot be written is replaced by what says so, and so is all of it where it is more than 64 KB of JSON.
+
+        Args:
+            name: What it is, such as `loop_started` or `plan.step_done`: at most 64 lower-case letters, digits,
+                underscores and dots.
+            data: What is noted, such as a mapping.
+            secrets: Names under which values are masked, at any depth. What a dataclass or a pydantic model keeps out
+                of its text, and pydantic's secrets, are masked in any case.
+            within: A connection or session of the host's in whose transaction it is written, and which the host
+                commits or rolls back. Plugins and spans are then not shown the event, which may yet be undone.
+
+        Raises:
+            Misuse: the session was never opened, or *name* is no such name.
+            Conflict: the session has ended.
+            StoreUnavailable: nothing was written.
+        """
+        note, trace = self._noted(name, data, secrets), current_ids()
+        if within is not None:
+            connection = within if isinstance(within, Connection) else within.connection()
+            bound = self._machinery.store.bind(connection)
+            return sessions.note(bound, self.id, note, trace=trace)
+        recorded = self._machinery.store.write(sessions.note, self.id, note, trace=trace)
+        self._show_note(recorded)
+        return recorded
+
+    async def arecord(
+        self, name: str, data: object = None, *, secrets: Collection[str] = ()
+    ) -> events.Recorded:
+        """Do as `record` does, awaiting."""
+        note = self._noted(name, data, secrets)
+        recorded, cancelled = await self._machinery.store.awrite(
+            sessions.note, self.id, note, trace=current_ids()
+        )
+        self._show_note(recorded)
+        if cancelled is not None:
+            raise cancelled
+        return recorded
+
     def pause(self) -> None:
         """
         Let the session wait: no call is admitted in it until `Governor.resume_session` lets it go on.
@@ -393,6 +448,14 @@ class Session:
     def _show(self, *recorded: events.Recorded) -> None:
         for one in recorded:
             self._machinery.plugins.recorded(one)
+
+    def _noted(self, name: str, data: object, secrets: Collection[str]) -> events.AppNoted:
+        redact = self._machinery.plugins.redaction()
+        return note_of(name, data, secrets=secrets, redact=redact)
+
+    def _show_note(self, recorded: events.Recorded) -> None:
+        show_note(recorded)
+        self._show(recorded)
 
     def _unclosed(self, lost: StoreUnavailable, error: BaseException | None) -> None:
         if error is None:

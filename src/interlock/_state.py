@@ -79,6 +79,9 @@ def fold(history: Iterable[events.Recorded], state: SessionState | None = None) 
     Return the state after *history*, which continues *state*.
 
     Folding a history in parts gives what folding it whole gives. It is not verified here: see `store.verify`.
+
+    Raises:
+        NewerRelease: an event is of a newer release, and something may follow from it.
     """
     state = state or SessionState()
     for recorded in history:
@@ -88,7 +91,8 @@ def fold(history: Iterable[events.Recorded], state: SessionState | None = None) 
 
 def _after(state: SessionState, recorded: events.Recorded) -> SessionState:
     state = msgspec.structs.replace(state, head=recorded.seq, head_hash=recorded.hash)
-    match recorded.event:
+    place = f"event {recorded.seq} of session {recorded.session_id}"
+    match events.understood(recorded.event, place):
         case events.SessionOpened() as opened:
             return msgspec.structs.replace(state, opened=opened, opened_at=recorded.at)
         case events.SessionClosed() as closed:
@@ -124,6 +128,8 @@ def _after(state: SessionState, recorded: events.Recorded) -> SessionState:
             | events.SessionHalted()
             | events.SessionReleased()
             | events.HaltOrdered()
+            | events.AppNoted()
+            | None
         ):
             return state
 

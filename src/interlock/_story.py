@@ -82,12 +82,12 @@ class EventTold(Told, frozen=True, kw_only=True, tag="event"):
     What happened besides calls.
 
     Attributes:
-        event: The event.
+        event: The event; of a newer release, what can be read of it.
         number: The number of the call that it is about.
         waited_us: Of an answer, how long after the question it came, in microseconds.
     """
 
-    event: events.Event
+    event: events.Event | events.NewerEvent
     number: int | None = None
     waited_us: int | None = None
 
@@ -258,7 +258,7 @@ class Story:
             line = EventTold(**self._place(recorded), event=event, number=number)
             self._lines.append(_Begun(line, waits=False))
 
-    def _happened(self, event: events.Event, recorded: events.Recorded) -> None:
+    def _happened(self, event: events.Event | events.NewerEvent, recorded: events.Recorded) -> None:
         number: int | None = None
         waited: int | None = None
         match event:

@@ -16,11 +16,19 @@ from typing import ParamSpec
 from opentelemetry import metrics, trace
 from opentelemetry._logs import get_logger, get_logger_provider
 from opentelemetry.trace import TracerProvider
+from opentelemetry.util.types import AttributeValue
 
 from interlock._wire import (
+    CHAIN_HEAD,
     DECISION_DURATION,
+    EVENT_ID,
+    EVENT_SEQ,
+    NOTE,
+    NOTE_NAME,
     SCOPE,
+    SESSION_ID,
 )
+from interlock.events import AppNoted, Recorded, TraceIds
 
 _P = ParamSpec("_P")
 
@@ -108,6 +116,29 @@ class Telemetry:
                 and _is_empty(metrics.get_meter_provider())
             )
         return self._heard
+
+
+def current_ids() -> TraceIds | None:
+    """Return where the span is that is current; None where nothing traces."""
+    found = trace.get_current_span().get_span_context()
+    if not found.is_valid:
+        return None
+    return TraceIds(f"{found.trace_id:032x}", f"{found.span_id:016x}", int(found.trace_flags))
+
+
+@fails_open
+def show_note(recorded: Recorded) -> None:
+    """Show a note that was recorded as an event of the current span: its name, and nothing of its data."""
+    span, noted = trace.get_current_span(), recorded.event
+    if span.is_recording() and isinstance(noted, AppNoted):
+        attributes: dict[str, AttributeValue] = {
+            NOTE_NAME: noted.name,
+            SESSION_ID: recorded.session_id,
+            EVENT_ID: recorded.id,
+            EVENT_SEQ: recorded.seq,
+            CHAIN_HEAD: recorded.hash,
+        }
+        span.add_event(NOTE, attributes)
 
 
 def _is_empty(provider: object) -> bool:

@@ -27,6 +27,8 @@ EVENT_ID = "interlock.event.id"
 EVENT_SEQ = "interlock.event.seq"
 CHAIN_HEAD = "interlock.chain.head"
 TICKET_ID = "interlock.ticket.id"
+NOTE = "interlock.note"
+NOTE_NAME = "interlock.note.name"
 UNDECIDED = "undecided"
 
 AGENT_NAME = "gen_ai.agent.name"

@@ -14,7 +14,8 @@ Every exception that Interlock raises.
     │   └── LeaseLost        .lease
     ├── Undecided            could not decide, so did not run: .__cause__
     │   ├── StoreUnavailable
-    │   └── EvaluatorFailed  .decision .call
+    │   ├── EvaluatorFailed  .decision .call
+    │   └── NewerRelease     .kind .version
     └── Misuse               the programmer's: raised while building where possible
         ├── NotConfigured
         ├── PolicyError      .path .line .key         (also a ValueError)
@@ -202,6 +203,21 @@ class EvaluatorFailed(Undecided):
         self.decision = decision
         self.call = call
         self.ran = ran
+
+
+class NewerRelease(Undecided):
+    """
+    A history holds an event of a newer release, so what it adds up to is not known here. Upgrade interlock.
+
+    Attributes:
+        kind: The event's kind.
+        version: The version of that kind.
+    """
+
+    def __init__(self, message: str, *, kind: str, version: int) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.version = version
 
 
 class Misuse(InterlockError):

@@ -7,11 +7,13 @@ An event is an immutable fact in a session. It is stored as canonical JSON besid
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
-from typing import ClassVar, TypeAlias, get_args
+from types import MappingProxyType
+from typing import Any, ClassVar, TypeAlias, get_args
 
 import msgspec
 
@@ -22,6 +24,7 @@ from interlock._lease import Slot
 from interlock._ticket import TicketState
 from interlock._usage import Usage
 from interlock._verdict import Mode, Opinion, Verdict
+from interlock.errors import NewerRelease
 
 GENESIS = "0" * 64
 """The previous hash of a session's first event."""
@@ -261,6 +264,17 @@ class SessionClosed(_Event, frozen=True, kw_only=True, tag="session_closed"):
     error_type: str | None = None
 
 
+class AppNoted(_Event, frozen=True, kw_only=True, tag="app_noted"):
+    """
+    The host has noted something by `Session.record`; nothing follows from it.
+
+    `name` is the host's own; `data` is the canonical JSON of what it gave, secrets masked.
+    """
+
+    name: str
+    data: str
+
+
 Event: TypeAlias = (
     SessionOpened
     | CallDecided
@@ -276,12 +290,36 @@ Event: TypeAlias = (
     | SessionReleased
     | HaltOrdered
     | SessionClosed
+    | AppNoted
 )
 """Any kind of event; in JSON the key `kind` tells them apart."""
 
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
 _kinds: dict[type, str] = {kind: str(kind.__struct_config__.tag) for kind in get_args(Event)}
+_versions: dict[str, int] = {_kinds[kind]: kind.version for kind in get_args(Event)}
+
+UPCASTS: Mapping[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]] = MappingProxyType({})
+"""By kind and version, a pure function that makes of the fields of that version those of the next."""
+
+
+class NewerEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    An event of a kind, or of a version of its kind, that this release does not know: readable, not understood.
+
+    Attributes:
+        kind, version: As stored.
+        body: The event as canonical JSON.
+    """
+
+    kind: str
+    version: int
+    body: str
+
+    @property
+    def bears_state(self) -> bool:
+        """Whether something may follow from it: not of a kind whose name ends in `_noted`, in any release."""
+        return not self.kind.endswith("_noted")
 
 
 class TraceIds(msgspec.Struct, frozen=True):
@@ -319,19 +357,53 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
     hash: str
 
     @property
-    def event(self) -> Event:
-        """The event itself, decoded from `body`."""
-        return decode(self.body)
+    def event(self) -> Event | NewerEvent:
+        """The event itself, decoded from `body`; in its present shape, if it was written in an older one."""
+        return decode(self.body, self.kind, self.version)
 
 
-def decode(body: str) -> Event:
+def decode(body: str, kind: str, version: int) -> Event | NewerEvent:
     """
-    Return the event that `body_of` wrote.
+    Return the event that `body_of` wrote, of that kind and version.
 
     Raises:
         msgspec.DecodeError: it is none.
     """
-    return _decoder.decode(body)
+    known = _versions.get(kind, 0)
+    if version == known:
+        return _decoder.decode(body)
+    if version > known:
+        return NewerEvent(kind=kind, version=version, body=body)
+    fields = msgspec.json.decode(body, type=dict[str, Any])
+    for older in range(version, known):
+        upcast = UPCASTS.get((kind, older))
+        if upcast is None:
+            raise msgspec.DecodeError(f"there has never been a version {older} of {kind}")
+        fields = upcast(fields)
+    return _decoder.decode(msgspec.json.encode(fields))
+
+
+def understood(event: Event | NewerEvent, place: str) -> Event | None:
+    """
+    Return *event* for who adds up what follows from events; None: nothing follows from it.
+
+    Args:
+        event: What was decoded.
+        place: Where it stands, such as `event 7 of session …`.
+
+    Raises:
+        NewerRelease: something may follow from it, and this release does not know what.
+    """
+    if not isinstance(event, NewerEvent):
+        return event
+    if event.bears_state:
+        raise NewerRelease(
+            f"{place} is of a newer release of Interlock ({event.kind}, version {event.version}), and what follows "
+            "from it is not known here; upgrade interlock",
+            kind=event.kind,
+            version=event.version,
+        )
+    return None
 
 
 def body_of(event: Event) -> str:
@@ -341,8 +413,10 @@ def body_of(event: Event) -> str:
     return msgspec.json.encode(event, order="sorted").decode()
 
 
-def kind_of(event: Event) -> str:
-    """Return the name of the type of *event*, as stored and as shown."""
+def kind_of(event: Event | NewerEvent) -> str:
+    """Return the name of the type of *event*, as stored and as shown; of a newer one, what its body says."""
+    if isinstance(event, NewerEvent):
+        return str(msgspec.json.decode(event.body, type=dict[str, Any]).get("kind"))
     return _kinds[type(event)]
 
 

@@ -71,8 +71,9 @@ def interlock_redact(content: Content) -> str | None:
     """
     Return what to record instead of one text within the arguments of a call, or None to leave it as it is.
 
-    Shown each text before the call is recorded, keys of mappings too, but not what is declared a secret. It changes
-    what is recorded, never what is judged, what runs, or the digest. Each plugin sees what the one before has left.
+    Shown each text before the call is recorded, and each of what a host notes by `Session.record`; keys of mappings
+    too, but not what is declared a secret. It changes what is recorded, never what is judged, what runs, or the
+    digest. Each plugin sees what the one before has left.
     Raising, or returning what is no text that can be recorded, withholds the whole text: `{"$redacted": "<plugin>"}`.
     """
 

@@ -204,7 +204,7 @@ def test_command_parameters(name: str) -> None:
 def _parameters(parameters: Iterable[Any]) -> Iterator[tuple[str, str]]:
     for parameter in parameters:
         if parameter.param_type_name == "argument":
-            yield parameter.name.upper(), "required"
+            yield parameter.name.upper(), "required" if parameter.required else "none"
         elif parameter.required:
             yield parameter.opts[0], "required"
         else:

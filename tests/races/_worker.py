@@ -355,6 +355,27 @@ def call_in_each(url: str, sessions: list[tuple[str, dict[str, str]]]) -> dict[s
     return tally.answer(stopped=stopped)
 
 
+def note_in_threads(url: str, sessions: list[str], threads: int, notes: int) -> dict[str, Any]:
+    """Record *notes* notes in each thread, in each of the sessions in turn."""
+    tally = Tally()
+
+    def noted(session: Session, number: int) -> str:
+        return session.record("step", number).id
+
+    with Governor(url, policy=ALLOW) as governor:
+        shared = [joined(governor, session) for session in sessions]
+        commits = commits_of(governor)
+        _ready()
+
+        def body(start: int) -> None:
+            for number in range(notes):
+                session = shared[(start + number) % len(shared)]
+                tally.run(partial(noted, session, number))
+
+        in_threads(threads, body)
+    return tally.answer(commits=len(commits))
+
+
 _ORDERS: dict[str, Callable[..., dict[str, Any]]] = {
     order.__name__: order
     for order in (
@@ -368,6 +389,7 @@ _ORDERS: dict[str, Callable[..., dict[str, Any]]] = {
         open_and_call,
         call_until_halted,
         call_in_each,
+        note_in_threads,
     )
 }
 

@@ -12,8 +12,9 @@ from sqlalchemy import Connection, event, text
 
 from interlock import Governor, Session, governed
 from interlock.errors import ApprovalNeeded
-from interlock.store import budgets, calls, events, sessions, tickets, usage, verify
+from interlock.store import budgets, calls, events, feed, sessions, tickets, usage, verify
 from interlock.store.engine import Store
+from interlock.store.feed import Place, Wanted
 from interlock.store.statements import now
 
 GROWING = ("events", "sessions", "tickets", "usage", "intents")
@@ -69,6 +70,14 @@ def _calls(connection: Connection, session: Session) -> None:
     budgets.standing(connection)
 
 
+def _feed(connection: Connection, session: Session) -> None:
+    place = feed.latest(connection)
+    feed.check(connection, place)
+    for wanted in (Wanted(), Wanted(kinds=("call_decided",)), Wanted(session=session.id)):
+        feed.look(connection, Place(1, "x"), wanted)
+    feed.disagreement(connection, session.id)
+
+
 def _verified(connection: Connection, session: Session) -> None:
     verify.verify(connection, session.id)
 
@@ -87,7 +96,7 @@ def used(either: str) -> Any:
         yield governor, session
 
 
-@pytest.mark.parametrize("read", [_history, _sessions, _tickets, _usage, _calls, _verified])
+@pytest.mark.parametrize("read", [_history, _sessions, _tickets, _usage, _calls, _feed, _verified])
 def test_a_read_uses_an_index(
     used: tuple[Governor, Session], read: Callable[[Connection, Session], None]
 ) -> None:

@@ -22,6 +22,7 @@ from interlock import (
     Decision,
     Denied,
     Evaluator,
+    Feed,
     Governor,
     InterlockError,
     Misuse,
@@ -41,7 +42,7 @@ from interlock import (
     tool_of,
 )
 from interlock.errors import EvaluatorFailed, PluginError, PolicyError, StoreUnavailable
-from interlock.events import CallDecided, CallFinished, Recorded
+from interlock.events import CallDecided, CallFinished, NewerEvent, Recorded
 from interlock.store import tickets
 from interlock.testing import ManualClock, Recorder
 
@@ -79,6 +80,25 @@ def governors(policy: Policy) -> None:
     configure(made)
     configure(None)
     assert_type(interlock.session("s", agent="bot"), Session)
+
+
+def feeds(made: Governor, session: Session, connection: Connection) -> None:
+    feed = made.feed(after=None, session="s", kinds=["call_decided"], follow=True, page=10)
+    assert_type(feed, Feed)
+    assert_type(feed.cursor, str)
+    for recorded in feed:
+        assert_type(recorded, Recorded)
+        assert_type(session.record("loop_started", recorded, within=connection), Recorded)
+        if isinstance(recorded.event, NewerEvent):
+            assert_type(recorded.event.body, str)
+    made.feed("cursor")  # type: ignore[call-arg]
+    made.feed(after=3)  # type: ignore[arg-type]
+
+
+async def afeeds(made: Governor, session: Session) -> None:
+    async for recorded in made.feed():
+        assert_type(recorded, Recorded)
+        assert_type(await session.arecord("loop_started", {}), Recorded)
 
 
 def joining(made: Governor, connection: Connection, session: OrmSession) -> None:

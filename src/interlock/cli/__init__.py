@@ -15,6 +15,7 @@ from interlock.cli import (
     approvals,
     budgets,
     database,
+    events,
     halts,
     health,
     history,
@@ -34,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(history.sessions)
-app.command()(history.events)
+app.command()(events.events)
 app.command()(history.verify)
 app.command()(replay.replay)
 app.command()(health.health)

@@ -1,19 +1,16 @@
-"""`interlock sessions`, `events` and `verify`: what happened, and whether the record of it is sound."""
+"""`interlock sessions` and `verify`: what happened, and whether the record of it is sound; and events in words."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
 import typer
 from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
 
-from interlock import Governor
 from interlock import events as kinds
+from interlock._display import data_text
 from interlock._verdict import Mode
 from interlock.cli.output import (
     DEFAULT,
@@ -28,7 +25,6 @@ from interlock.cli.output import (
     show,
     table,
 )
-from interlock.store import events as history
 from interlock.store import halt_log
 from interlock.store import sessions as stored
 from interlock.store.verify import Report
@@ -56,30 +52,9 @@ def sessions(
     return show(listed if rows else Text("There are no sessions yet.", style="dim"))
 
 
-def events(
-    session: Annotated[str, typer.Argument(help="The session's id.")],
-    db: Database = DEFAULT,
-    *,
-    json: Json = False,
-) -> None:
-    """Show every event of a session, in order."""
-    with opened(db) as governor:
-        row = governor.read(stored.get, session)
-        if json:
-            return print_json(_as_json(recorded) for recorded in _whole(governor, session))
-        opened_at = f"{instant(row.opened_at)}: {row.status}"
-        show(safe(f"session {row.name} of agent {row.identity.agent}, {opened_at}"))
-        listed = table("seq", "time", "event", "what")
-        for recorded in _whole(governor, session):
-            at = f"{recorded.at:%H:%M:%S.%f}"[:-3]
-            kind = recorded.kind.replace("_", " ")
-            listed.add_row(str(recorded.seq), at, kind, _told(recorded.event))
-        return show(listed)
-
-
 def verify(db: Database = DEFAULT, *, json: Json = False) -> None:
     """Recompute sessions, budgets, leases and halts from what was recorded; exit with 1 if anything disagrees."""
-    seen = problems = 0
+    seen = problems = newer = 0
     reports: list[Report] = []
     with opened(db) as governor:
         total = governor.read(stored.count)
@@ -88,9 +63,10 @@ def verify(db: Database = DEFAULT, *, json: Json = False) -> None:
             for report in progress.track(governor.verify(), total=total, description="Verifying"):
                 seen += 1
                 problems += report.problem is not None
+                newer += report.problem is None and report.newer is not None
                 if json:
                     print_json([_report(report)])
-                elif report.problem or report.in_doubt:
+                elif report.problem or report.newer or report.in_doubt:
                     reports.append(report)
         others = {
             "budgets": governor.verify_budgets(),
@@ -98,7 +74,7 @@ def verify(db: Database = DEFAULT, *, json: Json = False) -> None:
             "halts": governor.read(halt_log.disagreements),
             "counters": governor.verify_counters(),
         }
-    sound = seen - problems
+    sound = seen - problems - newer
     problems += sum(map(len, others.values()))
     if json:
         print_json({what: problem} for what, found in others.items() for problem in found)
@@ -107,21 +83,9 @@ def verify(db: Database = DEFAULT, *, json: Json = False) -> None:
             _print_report(report)
         for problem in (one for found in others.values() for one in found):
             show(safe(problem, "red"))
-        style = "red" if problems else "green"
+        style = "red" if problems else "yellow" if newer else "green"
         show(Text(f"{sound} of {seen} sessions verified", style=style))
-    raise typer.Exit(code=1 if problems else 0)
-
-
-def _whole(governor: Governor, session_id: str) -> Iterator[kinds.Recorded]:
-    after = 0
-    while page := governor.read(partial(history.history, after=after), session_id):
-        yield from page
-        after = page[-1].seq
-
-
-def _as_json(recorded: kinds.Recorded) -> dict[str, Any]:
-    fields = msgspec.structs.asdict(recorded)
-    return {**fields, "body": msgspec.Raw(recorded.body.encode())}
+    raise typer.Exit(code=1 if problems or newer else 0)
 
 
 def _report(report: Report) -> dict[str, object]:
@@ -131,6 +95,7 @@ def _report(report: Report) -> dict[str, object]:
         "events": report.state.head,
         "in_doubt": report.in_doubt,
         "problem": report.problem,
+        "newer": report.newer,
     }
 
 
@@ -138,6 +103,8 @@ def _print_report(report: Report) -> None:
     named = safe(f"{report.session_id} {report.name}: ")
     if report.problem:
         show(named + Text(report.problem, style="red"))
+    elif report.newer:
+        show(named + safe(f"{report.newer}; its chain is sound", "yellow"))
     for call_id in report.in_doubt:
         tool = report.state.running[call_id]
         show(
@@ -148,9 +115,13 @@ def _print_report(report: Report) -> None:
         )
 
 
-def _told(event: kinds.Event) -> Text:
+def told(event: kinds.Event | kinds.NewerEvent) -> Text:
     """One line that says what the event is about."""
     match event:
+        case kinds.NewerEvent():
+            return safe(f"of a newer release (version {event.version}); upgrade to understand it")
+        case kinds.AppNoted():
+            return safe(event.name, "bold") + safe(" ") + safe(data_text(event.data))
         case kinds.CallDecided() | kinds.CallFinished() | kinds.UsageRecorded():
             return _told_of_call(event)
         case (

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, TypeAlias, assert_never
 from interlock import events
 from interlock._budget import Amounts, dollar_text
 from interlock._call import Risk
-from interlock._display import named, value_text
+from interlock._display import data_text, named, value_text
 from interlock._story import CallTold, EventTold, Totals
 from interlock._ticket import TicketState
 from interlock._verdict import Mode, Opinion, Verdict
@@ -138,9 +138,8 @@ def happened(told: EventTold) -> tuple[str, str, Tone]:
             return _of_session(event)
         case events.SessionResumed() | events.SessionHalted() | events.SessionReleased():
             return _of_session(event)
-        case events.HaltOrdered():
-            what = event.target.replace(":", " ", 1).strip()
-            return "halted", f"{what}, by {event.by}: {event.reason} (halt {event.halt_id})", "bad"
+        case events.HaltOrdered() | events.AppNoted() | events.NewerEvent():
+            return _of_others(event)
         case events.TicketOpened() | events.TicketApproved():
             return _of_ticket(event, told)
         case events.TicketResolved() | events.GrantGiven():
@@ -303,6 +302,21 @@ def _of_session(
             return "halted", f"by {event.by}: {event.reason} (halt {event.halt_id})", "bad"
         case events.SessionReleased():
             return "released", f"by {event.by}: {event.reason} (halt {event.halt_id})", "good"
+
+
+def _of_others(
+    event: events.HaltOrdered | events.AppNoted | events.NewerEvent,
+) -> tuple[str, str, Tone]:
+    match event:
+        case events.HaltOrdered():
+            what = event.target.replace(":", " ", 1).strip()
+            return "halted", f"{what}, by {event.by}: {event.reason} (halt {event.halt_id})", "bad"
+        case events.AppNoted():
+            return "noted", f"{event.name} {data_text(event.data)}", "plain"
+        case events.NewerEvent():
+            kind = event.kind.replace("_", " ")
+            said = f"{kind}, version {event.version}, of a newer release; upgrade to understand it"
+            return "unknown", said, "dim"
 
 
 def _of_ticket(

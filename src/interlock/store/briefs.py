@@ -101,15 +101,15 @@ def brief(connection: Connection, ticket_id: str) -> Brief:
 def _decision(connection: Connection, ticket: Ticket) -> events.CallDecided | None:
     """Return the decision that opened *ticket*: it was written in the same transaction, at the same instant."""
     table = tables_of(connection).events
-    bodies = connection.execute(
-        select(table.c.body).where(
+    rows = connection.execute(
+        select(table.c.kind, table.c.version, table.c.body).where(
             table.c.session_id == ticket.session_id,
             table.c.kind == _DECIDED,
             table.c.at == ticket.opened_at,
         )
-    ).scalars()
-    for body in bodies:
-        decided = events.decode(body)
+    )
+    for row in rows:
+        decided = events.decode(row.body, row.kind, row.version)
         if isinstance(decided, events.CallDecided) and decided.call_id == ticket.call_id:
             return decided
     return None
@@ -118,12 +118,12 @@ def _decision(connection: Connection, ticket: Ticket) -> events.CallDecided | No
 def _recent(connection: Connection, session_id: str) -> tuple[Past, ...]:
     table = tables_of(connection).events
     found = connection.execute(
-        select(table.c.at, table.c.body)
+        select(table.c.at, table.c.kind, table.c.version, table.c.body)
         .where(table.c.session_id == session_id, table.c.kind == _DECIDED)
         .order_by(table.c.seq.desc())
         .limit(RECENT)
     )
-    decided = [(row.at, events.decode(row.body)) for row in found]
+    decided = [(row.at, events.decode(row.body, row.kind, row.version)) for row in found]
     return tuple(
         Past(
             at=at,

@@ -18,6 +18,7 @@ from interlock._clock import Clock, SystemClock
 from interlock.errors import Misuse, StoreUnavailable
 from interlock.store import calls, entries, schema
 from interlock.store.counters import new_shard
+from interlock.store.followers import Followers
 from interlock.store.health import Writing
 from interlock.store.jobs import Job
 from interlock.store.postgres import Postgres
@@ -93,6 +94,7 @@ class Store:
         self._writer = self._new_writer()
         self._clock = clock or SystemClock()
         self.watch = self._new_watch()
+        self.followers = Followers()
         with _forking:
             _open.add(self)
         if ensure:
@@ -113,6 +115,7 @@ class Store:
         """
         result = self._writer.run(Job(partial(_call, operation, args, kwargs)))
         self.watch.nudge()
+        self.followers.nudge()
         return result
 
     async def awrite(
@@ -125,6 +128,7 @@ class Store:
         """Do as `write` does, awaiting; see `Writer.arun` for what is returned beside the result."""
         result = await self._writer.arun(Job(partial(_call, operation, args, kwargs)))
         self.watch.nudge()
+        self.followers.nudge()
         return result
 
     def post(self, entry: entries.Entry) -> Any:
@@ -134,11 +138,15 @@ class Store:
         Raises:
             StoreUnavailable: nothing was written.
         """
-        return self._writer.run(Job(None, entry))
+        result: Any = self._writer.run(Job(None, entry))
+        self.followers.nudge()
+        return result
 
     async def apost(self, entry: entries.Entry) -> tuple[Any, BaseException | None]:
         """Do as `post` does, awaiting; see `Writer.arun` for what is returned beside the result."""
-        return await self._writer.arun(Job(None, entry))
+        result: tuple[Any, BaseException | None] = await self._writer.arun(Job(None, entry))
+        self.followers.nudge()
+        return result
 
     def writing(self) -> Writing:
         """Return how far this process is behind with what it has to write."""
@@ -192,6 +200,7 @@ class Store:
         """Commit what waits and let go of the database. Calling it again does nothing."""
         self.watch.close()
         self._writer.close()
+        self.followers.nudge()
         self.database.writing.dispose()
         self.database.reading.dispose()
 
@@ -275,6 +284,7 @@ class Store:
         self._writer = self._new_writer()
         _inherited.append(self.watch)  # its connection is the parent's
         self.watch = self._new_watch()
+        self.followers = Followers()  # they are the parent's
         if was_closed or self._lost is not None:
             self._writer.close()
 

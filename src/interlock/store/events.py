@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, select, update
+import msgspec
+from sqlalchemy import Connection, Row, select, tuple_, update
 
 from interlock import events
 from interlock._clock import new_id
@@ -15,7 +17,7 @@ from interlock._state import SessionStatus, status_after
 from interlock.errors import Conflict
 from interlock.store import counters
 from interlock.store.counters import Tally
-from interlock.store.statements import Prepared, insertion, read, tables_of, value
+from interlock.store.statements import Prepared, insertion, raw, read, tables_of, value
 from interlock.store.tables import to_microseconds
 
 PAGE = 1_000
@@ -214,22 +216,66 @@ def whole_history(connection: Connection, session_id: str) -> Iterator[events.Re
 def remembered(
     connection: Connection, chain: Chain
 ) -> Iterator[events.CallDecided | events.HaltOrdered]:
-    """Yield what the session of *chain* may have to remember, in order, reading a page at a time."""
+    """
+    Yield what the session of *chain* may have to remember, in order, reading a page at a time.
+
+    Raises:
+        NewerRelease: one of these was recorded by a newer release, in a form that this one does not know.
+    """
     table, after = tables_of(connection).events, 0
     if chain.seq <= 1:  # nothing happened but its opening
         return
     query = (
-        select(table.c.seq, table.c.body)
+        select(table.c.seq, table.c.kind, table.c.version, table.c.body)
         .where(table.c.session_id == chain.session_id, table.c.kind.in_(_REMEMBERED))
         .order_by(table.c.seq)
         .limit(PAGE)
     )
     while page := connection.execute(query.where(table.c.seq > after)).all():
         for row in page:
-            event = events.decode(row.body)
+            decoded = events.decode(row.body, row.kind, row.version)
+            event = events.understood(decoded, f"event {row.seq} of session {chain.session_id}")
             if isinstance(event, (events.CallDecided, events.HaltOrdered)):
                 yield event
         after = page[-1].seq
+
+
+class Place(NamedTuple):
+    """Where an event is, and when it was written, in microseconds since 1970 as stored."""
+
+    session_id: str
+    seq: int
+    at_us: int
+
+
+def known(
+    connection: Connection, *kinds: type[events.Event]
+) -> Iterator[tuple[Place, events.Event]]:
+    """
+    Yield every event of *kinds*, all if none is named, session by session and in order, reading a page at a time.
+
+    One that cannot be read is left out.
+
+    Raises:
+        NewerRelease: one was recorded by a newer release, and what follows from it is not known.
+    """
+    table, after = tables_of(connection).events, ("", 0)
+    columns = (table.c[name] for name in ("session_id", "seq", "kind", "version", "body"))
+    query = select(*columns, raw(table.c.at).label("at"))
+    if kinds:
+        tags = [str(kind.__struct_config__.tag) for kind in kinds]
+        query = query.where(table.c.kind.in_(tags))
+    place = tuple_(table.c.session_id, table.c.seq)
+    query = query.order_by(table.c.session_id, table.c.seq).limit(PAGE)
+    while rows := connection.execute(query.where(place > after)).all():
+        for row in rows:
+            # One that was changed is named by `verify`, and shows in whatever is added up.
+            with suppress(msgspec.MsgspecError, TypeError, ValueError):
+                decoded = events.decode(row.body, row.kind, row.version)
+                where = f"event {row.seq} of session {row.session_id}"
+                if (event := events.understood(decoded, where)) is not None:
+                    yield Place(row.session_id, row.seq, row.at), event
+        after = rows[-1].session_id, rows[-1].seq
 
 
 def from_row(row: Row[Any]) -> events.Recorded:

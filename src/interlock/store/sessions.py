@@ -15,7 +15,7 @@ from interlock._state import SessionStatus, status_after
 from interlock._verdict import Mode
 from interlock.errors import Conflict
 from interlock.store import tickets
-from interlock.store.events import Chain, append, lock, unknown
+from interlock.store.events import Chain, append, lock, unknown, write
 from interlock.store.statements import now, plain, tables_of
 
 
@@ -125,6 +125,27 @@ def resume_session(connection: Connection, session_id: str) -> events.Recorded:
         {SessionStatus.OPEN, SessionStatus.PAUSED},
         events.SessionResumed(),
     )
+
+
+def note(
+    connection: Connection,
+    session_id: str,
+    noted: events.AppNoted,
+    *,
+    trace: events.TraceIds | None = None,
+) -> events.Recorded:
+    """
+    Write into a session's history what its host has noted.
+
+    Raises:
+        Conflict: there is no such session, or it has ended.
+    """
+    chain = lock(connection, session_id)
+    if chain.status not in {SessionStatus.OPEN, SessionStatus.PAUSED}:
+        raise Conflict(f"session {session_id} is {chain.status}, so nothing can be recorded in it")
+    recorded = chain.append(noted, at=now(connection), trace=trace)
+    write(connection, [chain])
+    return recorded
 
 
 def _moved(

@@ -198,8 +198,13 @@ def value(column: Any, name: str | None = None) -> Any:
 
 
 def insertion(table: Table, build: Callable[[Table], Any] = insert) -> Any:
-    """Return the insertion of a whole row of *table*, its parameters named like its columns, as *build* begins it."""
-    return build(table).values({column.name: value(column) for column in table.columns})
+    """
+    Return the insertion of a row of *table*, its parameters named like its columns, as *build* begins it.
+
+    What the database numbers is left to it.
+    """
+    row = {column.name: value(column) for column in table.columns if column.identity is None}
+    return build(table).values(row).inline()
 
 
 class Unless:

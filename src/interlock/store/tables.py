@@ -12,13 +12,16 @@ from sqlalchemy import (
     Column,
     Dialect,
     ForeignKey,
+    Identity,
     Index,
+    Integer,
     MetaData,
     SmallInteger,
     String,
     Table,
     Text,
     TypeDecorator,
+    UniqueConstraint,
     text,
 )
 
@@ -122,8 +125,8 @@ class Tables:
         )
         self.events: Table = self._table(
             "events",
-            Column("session_id", _ID, self._key("sessions.id"), primary_key=True),
-            Column("seq", BigInteger, primary_key=True, autoincrement=False),
+            Column("session_id", _ID, self._key("sessions.id"), nullable=False),
+            Column("seq", BigInteger, nullable=False),
             Column("id", _ID, nullable=False),
             Column("at", UtcMicroseconds, nullable=False),
             Column("kind", String(32), nullable=False),
@@ -134,6 +137,15 @@ class Tables:
             Column("trace_flags", SmallInteger),
             Column("previous_hash", _HASH, nullable=False),
             Column("hash", _HASH, nullable=False),
+            # On SQLite it is the number that a row has anyway, so it costs nothing there.
+            Column(
+                "position",
+                BigInteger().with_variant(Integer, "sqlite"),
+                Identity(),
+                primary_key=True,
+                comment="its place in the feed, given by the database; not covered by the hash",
+            ),
+            UniqueConstraint("session_id", "seq", name=f"uq_{prefix}events_session_seq"),
             # Every index costs a page of each commit, so there is none that only a rare question needs.
             Index(
                 f"ix_{prefix}events_trace_id",

@@ -58,7 +58,8 @@ class Told:
 
     def hear(self, recorded: events.Recorded) -> None:
         """Take the next event of the session."""
-        event = recorded.event
+        place = f"event {recorded.seq} of session {recorded.session_id}"
+        event = events.understood(recorded.event, place)
         match event:
             case events.SessionOpened() as opened:
                 self._opened = opened
@@ -78,7 +79,8 @@ class Told:
             case _:  # what people were asked and answered, and what moves the session alone
                 pass
         try:
-            self._requests.hear(recorded, event)
+            if event is not None:
+                self._requests.hear(recorded, event)
         except LookupError as error:
             raise Disagreement(str(error)) from None
 

@@ -12,9 +12,9 @@ from sqlalchemy import Connection, select, union
 from interlock import _canonical, events
 from interlock._memory import Tracker, memory_of, recalled, text_of, tracker_of
 from interlock._state import SessionState, fold
-from interlock.errors import Conflict, PolicyError
+from interlock.errors import Conflict, NewerRelease, PolicyError
 from interlock.policy import Policy
-from interlock.store import grants, halts, policies, sessions, tickets
+from interlock.store import feed, grants, halts, policies, sessions, tickets
 from interlock.store.events import head, remembered, whole_history
 from interlock.store.statements import tables_of
 from interlock.store.tables import to_microseconds
@@ -30,6 +30,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         state: What its events add up to, as far as they could be read.
         in_doubt: Ids of calls admitted and not finished: they may have had their effect.
         problem: The first disagreement, a sentence that names the row; None when all agrees.
+        newer: Where an event of a newer release stands, so that only the chain could be verified; None where all was.
     """
 
     session_id: str
@@ -37,6 +38,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     state: SessionState
     in_doubt: tuple[str, ...]
     problem: str | None
+    newer: str | None = None
 
 
 def verify(connection: Connection, session_id: str) -> Report:
@@ -44,36 +46,55 @@ def verify(connection: Connection, session_id: str) -> Report:
     Check that the history of a session is complete and unchanged, and that all rows about it follow from it.
 
     Those rows are the session's own, its intents, its tickets and the policies it names: each column of theirs, but
-    for the time at which a policy was first stored. Run it on a snapshot (`governor.read`).
+    for the time at which a policy was first stored. Of the events' positions it is checked what `feed.disagreement`
+    says. Run it on a snapshot (`governor.read`).
     Deleting the last events together with an edit of the session's row is not seen from inside the database;
-    the head of the chain is also on the spans.
+    the head of the chain is also on the spans. Where an event of a newer release stands, from which something may
+    follow, the chain is checked to its end, and no other row follows from it here.
     """
     state = SessionState()
     told = Told(session_id)
     problem: str | None = None
+    newer: str | None = None
     try:
         with _readable(f"an event of session {session_id}"):
             for recorded in whole_history(connection, session_id):
                 _check_link(state, recorded)
-                state = fold([recorded], state)
-                told.hear(recorded)
-        _check_row(connection, session_id, state)
-        _check_intents(connection, told)
-        _check_tickets(connection, told)
-        _check_grants(connection, told)
-        _check_halts(connection, told)
-        _check_policies(connection, told)
-        _check_memory(connection, told)
-        _check_usage(connection, told)
+                try:
+                    state = fold([recorded], state)
+                except NewerRelease as found:
+                    newer = newer or str(found)
+                    state = msgspec.structs.replace(
+                        state, head=recorded.seq, head_hash=recorded.hash
+                    )
+                if newer is None:
+                    told.hear(recorded)
+        if newer is None:
+            _check_rows(connection, state, told)
+        else:
+            _check_head(connection, session_id, state)
+        _check_positions(connection, told)
     except Disagreement as found:
         problem = str(found)
     return Report(
         session_id=session_id,
         name=state.opened.name if state.opened else "",
         state=state,
-        in_doubt=tuple(sorted(state.running)),
+        in_doubt=tuple(sorted(state.running)) if newer is None else (),
         problem=problem,
+        newer=newer,
     )
+
+
+def _check_rows(connection: Connection, state: SessionState, told: Told) -> None:
+    _check_row(connection, told.session_id, state)
+    _check_intents(connection, told)
+    _check_tickets(connection, told)
+    _check_grants(connection, told)
+    _check_halts(connection, told)
+    _check_policies(connection, told)
+    _check_memory(connection, told)
+    _check_usage(connection, told)
 
 
 def session_ids(connection: Connection, *, before: str | None = None, limit: int = 50) -> list[str]:
@@ -150,6 +171,19 @@ def _check_row(connection: Connection, session_id: str, state: SessionState) -> 
         closed_at=state.closed_at,
     )
     _compare(row, stored, told)
+
+
+def _check_head(connection: Connection, session_id: str, state: SessionState) -> None:
+    row = f"row of session {session_id}"
+    try:
+        stored = head(connection, session_id)
+    except Conflict:
+        raise Disagreement(f"{row} is missing, and other rows are about it") from None
+    with _readable(row):
+        if stored.seq > state.head:
+            raise Disagreement(f"event {state.head + 1} of session {session_id} is missing")
+        if (stored.seq, stored.hash) != (state.head, state.head_hash):
+            raise Disagreement(f"{row}: head is not what the events say")
 
 
 def _check_memory(connection: Connection, told: Told) -> None:
@@ -267,6 +301,12 @@ def _check_usage(connection: Connection, told: Told) -> None:
                 raise Disagreement(f"{name}: {column} is not what the events say")
     for usage_id in sorted(missing):
         raise Disagreement(f"usage {usage_id} of session {told.session_id} is missing")
+
+
+def _check_positions(connection: Connection, told: Told) -> None:
+    problem = feed.disagreement(connection, told.session_id)
+    if problem is not None:
+        raise Disagreement(problem)
 
 
 def _compare(what: str, stored: msgspec.Struct, told: msgspec.Struct) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import suppress
 
 import msgspec
-from sqlalchemy import Connection, select, tuple_
+from sqlalchemy import Connection, select
 
 from interlock import events
 from interlock._budget import Amounts, WindowKey
+from interlock.errors import NewerRelease
 from interlock.store.budgets import Held
-from interlock.store.events import PAGE
+from interlock.store.events import known
 from interlock.store.statements import raw, tables_of
 from interlock.store.tables import AMOUNTS
 
@@ -32,10 +32,11 @@ def disagreements(connection: Connection) -> list[str]:
     """
     sums = _Sums()
     problems: list[str] = []
-    for body in _telling(connection):
-        # One that cannot be read was changed: `verify` names it, and here it shows in the sums.
-        with suppress(msgspec.MsgspecError, TypeError, ValueError):
-            sums.hear(events.decode(body))
+    try:
+        for _, event in known(connection, *_TELLING):
+            sums.hear(event)
+    except NewerRelease as newer:
+        return [f"the sums of budgets: {newer}"]
     for charge in _outside_sessions(connection, problems):
         sums.charge(charge)
     return problems + _compared(connection, sums)
@@ -73,26 +74,6 @@ class _Sums:
         """Windows in which there is anything."""
         both = (self.reserved, self.spent)
         return {key for sums in both for key, amounts in sums.items() if amounts != Amounts()}
-
-
-def _telling(connection: Connection) -> Iterator[str]:
-    """The body of every event that moves a budget, session by session."""
-    table = tables_of(connection).events
-    kinds = [str(kind.__struct_config__.tag) for kind in _TELLING]
-    place = tuple_(table.c.session_id, table.c.seq)
-    after = ("", 0)
-    while True:
-        rows = connection.execute(
-            select(table.c.session_id, table.c.seq, table.c.body)
-            .where(table.c.kind.in_(kinds), place > after)
-            .order_by(table.c.session_id, table.c.seq)
-            .limit(PAGE)
-        ).all()
-        for row in rows:
-            yield row[2]
-        if len(rows) < PAGE:
-            return
-        after = rows[-1][0], rows[-1][1]
 
 
 def _outside_sessions(connection: Connection, problems: list[str]) -> Iterator[Held]:

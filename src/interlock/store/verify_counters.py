@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-import msgspec
-from sqlalchemy import Connection, select, tuple_
+from sqlalchemy import Connection, select
 
-from interlock import events
 from interlock._counters import MOST, counts
 from interlock._state import SessionStatus, status_after
+from interlock.errors import NewerRelease
 from interlock.store.counters import Key, Sums, Tally
-from interlock.store.events import PAGE
+from interlock.store.events import known
 from interlock.store.statements import raw, tables_of
 from interlock.store.tables import from_microseconds
 
@@ -24,7 +23,10 @@ def disagreements(connection: Connection) -> list[str]:
     the events themselves are unchanged is the business of `verify`.
     Run it on a snapshot.
     """
-    told = _told(connection)
+    try:
+        told = _told(connection)
+    except NewerRelease as newer:
+        return [f"the counters: {newer}"]
     problems: list[str] = []
     stored = _stored(connection, problems)
     for key in sorted({*told, *stored}, key=str):
@@ -39,25 +41,16 @@ def disagreements(connection: Connection) -> list[str]:
 
 
 def _told(connection: Connection) -> Sums:
-    table = tables_of(connection).events
-    place = tuple_(table.c.session_id, table.c.seq)
-    query = (
-        select(table.c.session_id, table.c.seq, raw(table.c.at), table.c.body)
-        .order_by(table.c.session_id, table.c.seq)
-        .limit(PAGE)
-    )
-    tally, after = Tally(), ("", 0)
+    tally, session_id = Tally(), ""
     status: SessionStatus | None = None
-    while rows := connection.execute(query.where(place > after)).all():
-        for session_id, seq, at_us, body in rows:
-            if session_id != after[0]:
-                status = None
-            after = session_id, seq
-            # One that cannot be read was changed: `verify` names it, and here it shows in the sums.
-            with suppress(msgspec.MsgspecError, TypeError, ValueError):
-                event = events.decode(body)
-                tally.add(at_us, counts(event, status))
-                status = status_after(status or SessionStatus.OPEN, event)
+    for place, event in known(connection):
+        if place.session_id != session_id:
+            session_id, status = place.session_id, None
+        with suppress(
+            TypeError
+        ):  # its time was changed: `verify` says so, and here it shows in the sums
+            tally.add(place.at_us, counts(event, status))
+        status = status_after(status or SessionStatus.OPEN, event)
     return tally.sums()
 
 

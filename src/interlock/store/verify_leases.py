@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from typing import NotRequired, TypedDict, Unpack
 
 import msgspec
-from sqlalchemy import Connection, select, tuple_
+from sqlalchemy import Connection, select
 
 from interlock import events
 from interlock._lease import Holder, LeaseKey, Occupancy, Slot
 from interlock._ticket import TicketState
-from interlock.store.events import PAGE
+from interlock.errors import NewerRelease
+from interlock.store.events import known
 from interlock.store.slots import occupancy
 from interlock.store.statements import tables_of
 
@@ -28,10 +28,11 @@ def disagreements(connection: Connection) -> list[str]:
     renewing it is no event. That the events themselves are unchanged is the business of `verify`. Run it on a snapshot.
     """
     told = _Told()
-    for session_id, body in _telling(connection):
-        # One that cannot be read was changed: `verify` names it, and here it shows in who holds what.
-        with suppress(msgspec.MsgspecError, TypeError, ValueError):
-            told.hear(session_id, events.decode(body))
+    try:
+        for place, event in known(connection, *_TELLING):
+            told.hear(place.session_id, event)
+    except NewerRelease as newer:
+        return [f"who holds which lease: {newer}"]
     return [*told.problems(), *_compared(connection, told)]
 
 
@@ -121,26 +122,6 @@ class _Told:
 
     def _release(self, slots: Iterable[Slot]) -> None:
         self._gone.update((slot.key, slot.token) for slot in slots)
-
-
-def _telling(connection: Connection) -> Iterator[tuple[str, str]]:
-    """The session and the body of every event that may move a lease, session by session."""
-    table = tables_of(connection).events
-    kinds = [str(kind.__struct_config__.tag) for kind in _TELLING]
-    place = tuple_(table.c.session_id, table.c.seq)
-    after = ("", 0)
-    while True:
-        rows = connection.execute(
-            select(table.c.session_id, table.c.seq, table.c.body)
-            .where(table.c.kind.in_(kinds), place > after)
-            .order_by(table.c.session_id, table.c.seq)
-            .limit(PAGE)
-        ).all()
-        for row in rows:
-            yield row[0], row[2]
-        if len(rows) < PAGE:
-            return
-        after = rows[-1][0], rows[-1][1]
 
 
 def _compared(connection: Connection, told: _Told) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from interlock.events import Event, Recorded
+from interlock.events import Event, NewerEvent, Recorded
 from interlock.hookspecs import hookimpl
 
 
@@ -21,4 +21,5 @@ class Recorder:
     @property
     def events(self) -> list[Event]:
         """The events themselves, decoded."""
-        return [recorded.event for recorded in self.recorded]
+        decoded = (recorded.event for recorded in self.recorded)
+        return [event for event in decoded if not isinstance(event, NewerEvent)]

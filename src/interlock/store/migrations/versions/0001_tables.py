@@ -93,8 +93,8 @@ def _sessions(place: _Place) -> None:
 def _events(place: _Place) -> None:
     place.table(
         "events",
-        sa.Column("session_id", _ID, place.key("sessions.id"), primary_key=True),
-        sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("session_id", _ID, place.key("sessions.id"), nullable=False),
+        sa.Column("seq", sa.BigInteger, nullable=False),
         sa.Column("id", _ID, nullable=False),
         sa.Column("at", _TIME, nullable=False),
         sa.Column("kind", sa.String(32), nullable=False),
@@ -105,6 +105,14 @@ def _events(place: _Place) -> None:
         sa.Column("trace_flags", sa.SmallInteger),
         sa.Column("previous_hash", _HASH, nullable=False),
         sa.Column("hash", _HASH, nullable=False),
+        sa.Column(
+            "position",
+            sa.BigInteger().with_variant(sa.Integer, "sqlite"),
+            sa.Identity(),
+            primary_key=True,
+            comment="its place in the feed, given by the database; not covered by the hash",
+        ),
+        sa.UniqueConstraint("session_id", "seq", name=f"uq_{place.prefix}events_session_seq"),
     )
     place.index("events", "trace_id", "trace_id", where="trace_id IS NOT NULL")
 
