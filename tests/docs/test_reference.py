@@ -24,7 +24,7 @@ from interlock import (
     testing,
 )
 from interlock._clock import Clock
-from interlock.cli import app
+from interlock.cli import app, extensions
 from interlock.policy import PolicyDocument, expressions
 from interlock.store.tables import DEFAULT as TABLES
 from tests.docs.pages import DOCS, REFERENCE, Row, Section, code, first, reference, rows, section
@@ -168,7 +168,13 @@ def test_protocol_signatures(protocol: type, title: str) -> None:
 
 def test_entry_point_groups() -> None:
     """Broken if a package that follows the page is not found."""
-    groups = [_plugins.GROUP, evaluators.GROUP, expressions.GROUP]
+    groups = [
+        _plugins.GROUP,
+        evaluators.GROUP,
+        expressions.GROUP,
+        extensions.COMMANDS,
+        extensions.CANARIES,
+    ]
     assert groups == [first(row) for row in rows("hooks", "Entry points")]
     how_to = [
         (DOCS / "how-to" / f"write-{what}.md").read_text("utf-8")

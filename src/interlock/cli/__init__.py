@@ -25,10 +25,12 @@ from interlock.cli import (
     replay,
     usage,
 )
+from interlock.cli.extensions import Commands
 from interlock.errors import InterlockError
 
 app = typer.Typer(
     name="interlock",
+    cls=Commands,
     help="Look into the books of Interlock, and answer what it asks.",
     no_args_is_help=True,
     add_completion=False,

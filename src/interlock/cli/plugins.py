@@ -10,6 +10,7 @@ from rich.text import Text
 
 from interlock._entry_points import load
 from interlock._plugins import GROUP as PLUGINS
+from interlock.cli.extensions import CANARIES, COMMANDS
 from interlock.cli.output import Json, print_json, safe, show, table
 from interlock.errors import PluginError
 from interlock.evaluators.registry import GROUP as EVALUATORS
@@ -26,7 +27,7 @@ class _Offer(msgspec.Struct, frozen=True):
 
 def plugins(*, json: Json = False) -> None:
     """List what is installed for Interlock, importing each; exit with 1 if one cannot be used."""
-    groups = (PLUGINS, EVALUATORS, CONDITIONS)
+    groups = (PLUGINS, EVALUATORS, CONDITIONS, COMMANDS, CANARIES)
     points = [point for group in groups for point in entry_points(group=group)]
     points.sort(key=lambda point: (groups.index(point.group), point.name))
     names = [(point.group, point.name) for point in points]
