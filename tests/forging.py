@@ -129,8 +129,11 @@ def _everything(governor: Governor, clock: ManualClock) -> None:
         governor.write(tickets.deny, denied, by="bob", comment="no")
         more = Grant(calls=3, cost_usd=Decimal(1), resources=("o-*",))
         governor.write(tickets.approve, claimed, by="ann", grant=more)
+        edited = _asked("o-4")
+        governor.write(tickets.approve, edited, by="ann", arguments={"order": "o-5"})
         clock.advance(timedelta(seconds=1))
         refund("o-3")
+        refund("o-4")
         with pytest.raises(Denied):
             refund("o-2")
 

@@ -24,6 +24,10 @@ PRINTS = {
         r"^worker: +paid 900 to acme$",
         r'^approver: pay {"amount":90000,"to":"globex"} \(money leaves\)$',
         r"^worker: +pay is denied: ann said no: ask Finance\. Do not retry it\.$",
+        r'^approver: pay {"amount":9000,"to":"initech"} \(money leaves\)$',
+        r"^worker: +paid 900 to initech$",
+        r"^resumed: +paid 400 to hooli$",
+        r"^resumed: +ticket … is claimed, so nothing was run",
     ],
     "condition_trees.py": [
         r"^team support$",

@@ -46,6 +46,7 @@ NAMES = [
     "governed",
     "hookimpl",
     "report_usage",
+    "schema_digest",
     "session",
     "tool_of",
     "wait",

@@ -32,7 +32,7 @@ UNCOVERED = {
 """What nothing in the history says, and the docstring of verify() leaves out."""
 
 TRACED = "(SELECT id FROM sessions WHERE name = 'traced')"
-LENGTH = 24
+LENGTH = 30
 """How many events the session "traced" has."""
 
 
@@ -72,7 +72,7 @@ def test_an_untouched_store_is_sound(store: str) -> None:
     assert [report.problem for report in reports.values()] == [None] * 3
     state = reports["traced"].state
     verdicts = {str(verdict): count for verdict, count in state.verdicts.items()}
-    assert verdicts == {"allow": 2, "ask": 5, "deny": 1}
+    assert verdicts == {"allow": 2, "ask": 8, "deny": 1}
     assert (state.head, state.running, state.opened_at) == (LENGTH, {}, NOW)
 
 
@@ -202,7 +202,7 @@ FORGERIES: dict[str, tuple[str, list[str]]] = {
             (
                 "INSERT INTO tickets SELECT 'forged', session_id, call_id, tool, digest, policy, arguments, resource,"
                 " reason, asked, approvers, quorum, approvals, requested_by, 'approved', opened_at, expires_at,"
-                " 'ann', opened_at, NULL, NULL FROM tickets LIMIT 1"
+                " edited, edited_by, 'ann', opened_at, NULL, NULL FROM tickets LIMIT 1"
             )
         ],
     ),

@@ -7,6 +7,7 @@ from interlock._feed import Feed
 from interlock._governed import governed, tool_of
 from interlock._governor import Governor
 from interlock._grant import Grant
+from interlock._schema import schema_digest
 from interlock._scope import current_call, report_usage
 from interlock._session import Session, current_session
 from interlock._ticket import Ticket
@@ -64,6 +65,7 @@ __all__ = [
     "governed",
     "hookimpl",
     "report_usage",
+    "schema_digest",
     "session",
     "tool_of",
     "wait",

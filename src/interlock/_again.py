@@ -290,20 +290,25 @@ class _Rerun:
     ) -> _Judged:
         """Decide, by the functions that decide in the admitting transaction, and what the events add up to."""
         said = counsel.recalled(call, self._memory(event.policy), at)
+        edit = (
+            self._requests.tickets.get(event.uses[-1]) if event.edited_by and event.uses else None
+        )
         decided = partial(
             decide,
             call,
             said.opinions,
-            status=self._state.status,
+            status=SessionStatus.OPEN if event.resumed else self._state.status,
             accounts=self._accounts(event, call, at),
             now=at,
             mode=counsel.mode,
             patience=said.patience,
+            edit=edit,
         )
         decision, ticket, grant = judge(
             lambda ticket: decided(ticket=ticket),
             standing=lambda: self._standing(call, event.policy, at),
             granted=lambda decision: self._granted(call, decision, event.policy, at),
+            edit=edit,
         )
         return _Judged(decision, ticket, grant, unknown)
 
@@ -413,6 +418,7 @@ class _Rerun:
         again = digest_of(
             event.arguments,
             tool=event.tool,
+            schema=event.schema,
             session_id=self._session_id,
             identity=self._identity(),
         )

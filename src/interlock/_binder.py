@@ -22,6 +22,7 @@ class Parameters:
 
     Attributes:
         names: What they are called, in order.
+        declared: They themselves, likewise.
         bound: Called as the function, returns all arguments by the name of their parameter, defaults included.
     """
 
@@ -40,6 +41,7 @@ class Parameters:
             ) from error
         parameter = inspect.Parameter
         found = signature.parameters.values()
+        self.declared = tuple(found)
         self.names = tuple(signature.parameters)
         self.bound: Bind = _generated(signature, called) or _interpreted(signature, called)
         self._positional = _of(found, parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)

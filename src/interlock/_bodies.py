@@ -15,23 +15,19 @@ from collections.abc import (
     Callable,
     Coroutine,
     Generator,
-    Mapping,
-    Sequence,
 )
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import anyio
 
-from interlock._drive import Performer, adrive, drive, drop
+from interlock._drive import Arguments, Performer, adrive, drive, drop
 from interlock._flights import Stream
-from interlock._flow import Ending, Flow, Run, govern
+from interlock._flow import Ending, Flow, Run
 from interlock._halt import Halt
 from interlock._scope import Scope, enter, entered, leave
 from interlock.evaluators import Streamed
 from interlock.events import Outcome
-
-Arguments: TypeAlias = tuple[Sequence[Any], Mapping[str, Any]]
 
 MAX_HELD = 10_000
 """A stream that is reviewed has no more items: until its end they are all kept."""
@@ -46,9 +42,10 @@ def call_function(
     performer: Performer, scope: Scope, function: Callable[..., Any], arguments: Arguments
 ) -> Any:
     """Run a plain function. If it returns a coroutine, that is what is run: the effect is in awaiting it."""
-    flow = govern(performer.call, reviewed=performer.is_reviewed)
+    flow = performer.flow()
     run: Run = drive(flow, performer)
     function = _acting(run, performer, function, _nothing)
+    arguments = performer.rewritten or arguments
     with performer.running(run):
         token = enter(scope)  # `entered` takes longer
         try:
@@ -71,9 +68,10 @@ async def call_coroutine(
     arguments: Arguments,
 ) -> Any:
     """Run a coroutine function."""
-    flow = govern(performer.call, reviewed=performer.is_reviewed)
+    flow = performer.flow()
     run: Run = await adrive(flow, performer)
     function = _acting(run, performer, function, _anothing)
+    arguments = performer.rewritten or arguments
     result: Any = None
     with performer.running(run):
         token = enter(scope)
@@ -106,9 +104,10 @@ def call_generator(
     that is reviewed runs to its end before the first item is given: what is objectionable may be split over two. A halt
     closes it before its next step, and keeps back what the step has given during which it came.
     """
-    flow = govern(performer.call, reviewed=performer.is_reviewed)
+    flow = performer.flow()
     run: Run = drive(flow, performer)
     function = _acting(run, performer, function, _no_items)
+    arguments = performer.rewritten or arguments
     if performer.is_reviewed and not run.simulated:
         held = _held_back(performer, scope, flow, run, function(*arguments[0], **arguments[1]))
         for item in held.items:  # noqa: UP028 - what is sent has nobody to go to any more
@@ -198,9 +197,10 @@ async def call_async_generator(
     arguments: Arguments,
 ) -> AsyncGenerator[Any, Any]:
     """Run an async generator: as `call_generator`, awaiting."""
-    flow = govern(performer.call, reviewed=performer.is_reviewed)
+    flow = performer.flow()
     run: Run = await adrive(flow, performer)
     function = _acting(run, performer, function, _ano_items)
+    arguments = performer.rewritten or arguments
     if performer.is_reviewed and not run.simulated:
         inner = function(*arguments[0], **arguments[1])
         held = await _aheld_back(performer, scope, flow, run, inner)

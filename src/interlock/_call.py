@@ -48,6 +48,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
         secrets: Names of arguments that are never stored or shown.
         model: Of a model call, the name of the argument that says which model; None: the tool's name is the model's.
         provider: Of a model call, whose model, such as `openai`; None when that is not said.
+        schema: The digest of what parameters it takes, of which `schema_digest` makes one; None: not known.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     secrets: tuple[str, ...] = ()
     model: str | None = None
     provider: str | None = None
+    schema: str | None = None
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +71,23 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     user: str | None = None
     team: str | None = None
     org: str | None = None
+
+
+class Edit(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    That a human has changed the arguments of a call with their yes.
+
+    Attributes:
+        by: Who.
+        comment: What the last of those said who approved it so.
+        changed: The names of the arguments, against the call as it was made.
+        tickets: The tickets that were edited, in order; each is used up by the call.
+    """
+
+    by: str
+    comment: str | None = None
+    changed: tuple[str, ...]
+    tickets: tuple[str, ...]
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +101,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         identity: Whose session that is.
         arguments: By name, defaults included, immutable to any depth; the forms are in `_canonical`'s table.
         recorded: The arguments as canonical JSON, secrets replaced by ``{"$secret": true}``, redacted by plugins.
-        digest: SHA-256 over agent, arguments (secrets too), org, session and tool: what a ticket is bound to.
+        digest: SHA-256 over agent, arguments (secrets too), org, session, tool and the tool's schema: what a ticket is
+            bound to.
         resource: What the call acts on, as text; None when the tool declares none, or declares it a secret.
         cost: In US dollars; None when the tool declares no cost.
         model: Which model is asked, for a model call.
@@ -91,6 +111,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         recorded_resource: What is recorded in the place of `resource` where a plugin redacted the arguments.
         leases: By name, the fencing token of each lease that was taken for it, while it runs; see `current_call`.
         leases_lost: Names of those of them that it has lost, as far as that is known here.
+        edit: Who has changed its arguments, where a human has.
     """
 
     id: str
@@ -108,6 +129,17 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     recorded_resource: str | None = None
     leases: Mapping[str, int] = _NO_LEASES
     leases_lost: tuple[str, ...] = ()
+    edit: Edit | None = None
+
+    @property
+    def note(self) -> str | None:
+        """What a model is to be told beside the result where a human has changed its call; None where nobody has."""
+        if self.edit is None:
+            return None
+        now: dict[str, Any] = msgspec.json.decode(self.recorded)
+        what = msgspec.json.encode({name: now.get(name) for name in self.edit.changed}).decode()
+        said = f" ({self.edit.comment})" if self.edit.comment else ""
+        return f"Note: {self.edit.by} has changed this call before it ran{said}: {what}"
 
 
 def describe(
@@ -147,7 +179,7 @@ def describe(
             resource = _resource(tool.resource, seen)
     except ValueError as error:
         faults += (str(error),)
-    before, after = _frame(identity.agent, identity.org, session_id, tool.name)
+    before, after = _frame(identity.agent, identity.org, session_id, tool.name, tool.schema)
     digest = _canonical.digest_within(before, recorded, after)
     if tool.secrets and copied:
         recorded = _canonical.encode(_canonical.masked(data, tool.secrets))
@@ -204,20 +236,24 @@ def money(value: object) -> Decimal:
     )  # without the sign of a negative zero, and without rounding to a context
 
 
-def digest_of(recorded: str, *, tool: str, session_id: str, identity: Identity) -> str:
+def digest_of(
+    recorded: str, *, tool: str, schema: str | None, session_id: str, identity: Identity
+) -> str:
     """Return `Call.digest` of a call whose arguments are *recorded* as they were: nothing masked, nothing redacted."""
-    before, after = _frame(identity.agent, identity.org, session_id, tool)
+    before, after = _frame(identity.agent, identity.org, session_id, tool, schema)
     return _canonical.digest_within(before, recorded.encode(), after)
 
 
 @lru_cache(maxsize=1024, typed=True)
-def _frame(agent: str, org: str | None, session_id: str, tool: str) -> tuple[bytes, bytes]:
+def _frame(
+    agent: str, org: str | None, session_id: str, tool: str, schema: str | None
+) -> tuple[bytes, bytes]:
     """
     Return what stands before and after the digest of the arguments in what `Call.digest` is over.
 
-    That is the canonical JSON of an object of five; all else in it is the same for every call of a tool in a session.
+    That is the canonical JSON of an object of six; all else in it is the same for every call of a tool in a session.
     """
-    given = {"agent": agent, "org": org, "session": session_id, "tool": tool}
+    given = {"agent": agent, "org": org, "schema": schema, "session": session_id, "tool": tool}
     trees = {name: _canonical.tree(value) for name, value in given.items()}
     before = _canonical.encode({"agent": trees.pop("agent")})
     return before[:-1] + b',"arguments":"', b'",' + _canonical.encode(trees)[1:]

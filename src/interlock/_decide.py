@@ -82,6 +82,7 @@ def decide(
     mode: Mode = Mode.ENFORCE,
     patience: int | None = None,
     halts: Sequence[Halt] = (),
+    edit: Ticket | None = None,
 ) -> Decision:
     """
     Return what happens to *call*.
@@ -96,8 +97,11 @@ def decide(
         mode: What becomes of the decision. Observing does not open a session that is closed.
         patience: How many more calls may be steered elsewhere; None: any number.
         halts: Those that cover the call, read in the transaction. They bind in every mode.
+        edit: The approved ticket whose approver has written this call, read likewise.
 
-    An approved ticket answers an ASK and nothing stricter. A human's no is a DENY.
+    An approved ticket answers an ASK and nothing stricter. A human's no is a DENY. One whose approver has changed the
+    arguments answers for the call as it was changed, where that asks for no more than the ticket did; and not for the
+    call as it was made.
     """
     stopped = [] if status is SessionStatus.OPEN else [_deny(f"the session is {status}", STOPPED)]
     stopped += map(stop, halts)
@@ -114,13 +118,16 @@ def decide(
         decision = combine(heard)
     if mode is not Mode.ENFORCE and not stopped:
         return msgspec.structs.replace(decision, mode=mode)
-    if decision.verdict is not Verdict.ASK or ticket is None or ticket.digest != call.digest:
+    if decision.verdict is not Verdict.ASK:
         return decision
-    if ticket.state is TicketState.DENIED:
-        said = f": {ticket.comment}" if ticket.comment else ""
-        return combine([*heard, _deny(f"{ticket.decided_by} said no{said}", "approver")])
-    if ticket.state is TicketState.APPROVED and now < ticket.expires_at:
-        return msgspec.structs.replace(decision, approved_by=ticket.decided_by)
+    if ticket is not None and ticket.digest == call.digest:
+        if ticket.state is TicketState.DENIED:
+            said = f": {ticket.comment}" if ticket.comment else ""
+            return combine([*heard, _deny(f"{ticket.decided_by} said no{said}", "approver")])
+        if _is_yes(ticket) and now < ticket.expires_at:
+            return msgspec.structs.replace(decision, approved_by=ticket.decided_by)
+    if edit is not None and _suffices(edit, decision):
+        return msgspec.structs.replace(decision, approved_by=edit.decided_by)
     return decision
 
 
@@ -155,6 +162,7 @@ def judge(
     *,
     standing: Callable[[], Ticket | None],
     granted: Callable[[Decision], Standing | None],
+    edit: Ticket | None = None,
 ) -> tuple[Decision, Ticket | None, Standing | None]:
     """
     Decide, and where a human must be asked find who has said yes: by a ticket, else by a grant.
@@ -163,6 +171,7 @@ def judge(
         decided: Decides, given the ticket that answers for the call; see `decide`.
         standing: Looks for that ticket.
         granted: Looks for the grant that covers the call.
+        edit: The approved ticket whose approver has written the call.
 
     Returns:
         The decision; the ticket that it was made with; the grant that stands for the yes, and then no ticket does.
@@ -173,7 +182,10 @@ def judge(
     ticket = standing()
     if ticket is not None:
         decision = decided(ticket)
-    if decision.admits or not asks(decision):
+    if decision.admits:
+        is_own = ticket is not None and _is_yes(ticket)
+        return decision, ticket if is_own else edit, None
+    if not asks(decision):
         return decision, ticket, None
     grant = granted(decision)
     if grant is None:
@@ -184,6 +196,20 @@ def judge(
 def asks(decision: Decision) -> bool:
     """Whether a human has to say yes, or has."""
     return decision.verdict is Verdict.ASK and decision.mode is Mode.ENFORCE
+
+
+def _is_yes(ticket: Ticket) -> bool:
+    """Whether *ticket* is approved for the call that it was opened for, as that was made."""
+    return ticket.state is TicketState.APPROVED and ticket.edited is None
+
+
+def _suffices(edit: Ticket, decision: Decision) -> bool:
+    """Whether those who have changed a call are those who must say yes to what it has become, and enough of them."""
+    return (
+        set(decision.authors) <= set(edit.asked)
+        and set(decision.approvers) == set(edit.approvers)
+        and decision.quorum <= len(edit.approvals)
+    )
 
 
 def stop(halt: Halt) -> Opinion:

@@ -171,8 +171,8 @@ def rows(ticket: Ticket) -> list[tuple[str, Text]]:
         ("state", safe(ticket.state)),
         ("tool", safe(ticket.tool, "bold")),
         *(
-            (f"  {shown(_key(name))}", safe(value_text(value)))
-            for name, value in named(ticket.arguments)
+            (f"  {shown(_key(name))}", safe(value_text(value)) + was)
+            for name, value, was in _running(ticket)
         ),
         ("resource", safe(ticket.resource)),
         ("asked by", safe(" for ".join(ticket.requested_by))),
@@ -188,6 +188,15 @@ def rows(ticket: Ticket) -> list[tuple[str, Text]]:
         ("comment", safe(ticket.comment)),
     ]
     return [(label, value) for label, value in found if value.plain]
+
+
+def _running(ticket: Ticket) -> Iterable[tuple[str, object, Text]]:
+    """Return what will run, argument by argument, and what stood in its place before somebody changed it."""
+    before = dict(named(ticket.arguments))
+    for name, value in named(ticket.edited or ticket.arguments):
+        is_same = msgspec.json.encode(before.get(name)) == msgspec.json.encode(value)
+        was = f"  (was {value_text(before.get(name))}; changed by {ticket.edited_by})"
+        yield name, value, Text() if is_same else safe(was, "yellow")
 
 
 def panel(ticket: Ticket, more: Iterable[tuple[str, Text]] = ()) -> Panel:

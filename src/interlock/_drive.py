@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import _thread
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn, TypeAlias
 
 import anyio
 import anyio.lowlevel
@@ -16,18 +16,21 @@ import msgspec
 from interlock import _flow
 from interlock._answering import Answering
 from interlock._asking import OnAsk
-from interlock._call import Call
+from interlock._call import Call, Edit, Tool
 from interlock._call_trace import trace_of
 from interlock._clock import Clock, new_id
 from interlock._consult import Consultation, Judges
+from interlock._edit import changed, changes_of
 from interlock._flights import Flight, Flights, Stream
 from interlock._flow import Admission, Ending, Flow, Reviewed, Settlement
 from interlock._plugins import Plugins
 from interlock._prices import price
 from interlock._renewals import Renewals, Tenure
 from interlock._telemetry import Telemetry
-from interlock._usage import ModelUsage, Priced, Usage
+from interlock._ticket import Ticket
+from interlock._usage import Estimate, ModelUsage, Priced, Usage
 from interlock._verdict import Mode
+from interlock.errors import Conflict
 from interlock.evaluators import Hearing, Inbox, aheard, heard
 from interlock.events import Outcome, Recorded
 from interlock.store import entries
@@ -46,6 +49,17 @@ _at_run: set[Flow] = set()
 Flows whose tool runs. A stream that is forgotten may be found by the garbage collector together with its flow, which
 then would be ended first or last, as it comes; what is in here is not found.
 """
+
+
+Arguments: TypeAlias = tuple[Sequence[Any], Mapping[str, Any]]
+
+Lay: TypeAlias = Callable[[Mapping[str, Any], Collection[str], Mapping[str, Any]], Arguments]
+
+Describe: TypeAlias = (
+    "Callable[[Tool, Mapping[str, Any], Estimate | None], tuple[Call, dict[str, Any]]]"
+)
+
+Origin: TypeAlias = "tuple[Describe, dict[str, Any], Estimate | None]"
 
 
 class Machinery(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +82,12 @@ class Performer:
     Attributes:
         call: The call. Once a human has answered, it goes on as another attempt, under an id of its own.
         stand_in: What is run instead of the tool in a dry run; None: nothing is.
+        origin: What the call was described of, and by whom, to describe it anew where a human changes it.
+        lay: Says how the tool is called with all arguments by name, given which were changed and what they were before;
+            None: whoever calls it cannot be given others.
+        rewritten: What the tool is called with instead, where a human has changed it.
+        ticket: The ticket that the call is resumed by; it runs by that, or not at all.
+        while_paused: Whether the call may run in a session that is paused.
     """
 
     def __init__(
@@ -83,6 +103,12 @@ class Performer:
         """Stand ready to perform the effects of *call*; *mode* is what becomes of the decision."""
         self.call = call
         self.stand_in: Callable[..., Any] | None = None
+        self.origin: Origin | None = None
+        self.lay: Lay | None = None
+        self.rewritten: Arguments | None = None
+        self.ticket: Ticket | None = None
+        self.while_paused = False
+        self._made: tuple[Call, dict[str, Any]] | None = None
         self._machinery = machinery
         self._judges = judges
         self._mode = mode
@@ -103,6 +129,12 @@ class Performer:
     def shown(self) -> Call:
         """Return the call with the leases that it holds."""
         return self.call if self._tenure is None else self._tenure.shown(self.call)
+
+    def flow(self) -> Flow:
+        """Return the flow of the call, which is to be driven."""
+        ticket = self.ticket
+        edited = None if ticket is None or ticket.edited is None else ticket
+        return _flow.govern(self.call, reviewed=self.is_reviewed, ticket=edited)
 
     def report(self, usage: Usage) -> None:
         """Remember what the call has really used, to be booked when it ends."""
@@ -126,6 +158,8 @@ class Performer:
                 return heard(self._review(effect))
         if type(effect) is _flow.Await:
             return self._again(is_answered=self._answers().get(effect.call, effect.ticket))
+        if type(effect) is _flow.Rewrite:
+            return self._rewrite(effect.ticket)
         return self._witness(effect)
 
     async def aperform(self, effect: _flow.Effect[Any]) -> tuple[Any, BaseException | None]:
@@ -230,7 +264,44 @@ class Performer:
         """Return the call to be judged from the start: another attempt, which is recorded and traced as one."""
         if not is_answered:
             return None
-        self.call = msgspec.structs.replace(self.call, id=new_id())
+        return self._anew(msgspec.structs.replace(self.call, id=new_id()))
+
+    def _rewrite(self, ticket: Ticket | None) -> Call:
+        """Return the call as the approver of *ticket* has changed it; or as it was made, where that came to nothing."""
+        describe, copied, estimate = self.origin or _nobody()
+        if self._made is None:
+            self._made = self.call, copied
+        if ticket is None:
+            if self.ticket is not None:
+                raise Conflict(
+                    f"ticket {self.ticket.id} was used, or has expired, so nothing was run by it"
+                )
+            made, copied = self._made
+            self.origin, self.rewritten = (describe, copied, estimate), None
+            return self._anew(msgspec.structs.replace(made, id=new_id()))
+        names, values = changed(ticket), copied
+        faults: tuple[str, ...] = ()
+        try:
+            values = {**copied, **changes_of(ticket)}
+        except ValueError as error:
+            faults = (f"what {ticket.edited_by} has written cannot be read: {error}",)
+        call, values = describe(self.call.tool, values, estimate)
+        try:
+            self.rewritten = (self.lay or _as_made)(values, names, copied)
+        except ValueError as error:
+            faults += (f"what {ticket.edited_by} has written cannot be run: {error}",)
+        before = () if self.call.edit is None else self.call.edit.tickets
+        edit = Edit(
+            by=ticket.edited_by or "",
+            comment=ticket.comment,
+            changed=names,
+            tickets=(*before, ticket.id),
+        )
+        self.origin = describe, values, estimate
+        return self._anew(msgspec.structs.replace(call, edit=edit, faults=call.faults + faults))
+
+    def _anew(self, call: Call) -> Call:
+        self.call = call
         self._trace = trace_of(
             self._machinery.telemetry, self.call, self._judges.policy, self._session_name
         )
@@ -269,6 +340,8 @@ class Performer:
             leases=policy.leases.claims(call),
             policy=policy.digest,
             trace=effect.trace,
+            resumes=None if self.ticket is None else self.ticket.id,
+            while_paused=self.while_paused,
         )
 
     def _priced(self) -> Priced | None:
@@ -318,6 +391,14 @@ class Performer:
         elif isinstance(fact, BaseException):
             (self._trace.undecided if self._started_at is None else self._trace.lost)(fact)
         return None
+
+
+def _nobody() -> NoReturn:
+    raise Conflict("this call cannot be described anew, so nobody can change it")
+
+
+def _as_made(*_: object) -> NoReturn:
+    raise ValueError("whoever makes this call cannot be given other arguments")
 
 
 def _unknown(effect: _flow.Effect[Any]) -> TypeError:

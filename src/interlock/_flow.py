@@ -22,7 +22,7 @@ from interlock._call import Call
 from interlock._decide import Counsel, stop
 from interlock._halt import Halt, Order
 from interlock._lease import Occupancy, Slot
-from interlock._ticket import Ticket
+from interlock._ticket import Ticket, TicketState
 from interlock._verdict import Decision, Mode, Opinion, Verdict, combine
 from interlock.events import Outcome, Recorded, TraceIds
 
@@ -111,6 +111,10 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     orders: tuple[Order, ...] = ()
 
 
+class Outdated(errors.Conflict):
+    """A ticket that the call was to use was used, or has expired, since it was looked at; nothing was written."""
+
+
 class Effect(msgspec.Struct, Generic[_T], frozen=True):
     """Something to be done for `call`; the reply is a `_T`."""
 
@@ -154,6 +158,16 @@ class Await(Effect["Call | None"], frozen=True):
     ticket: Ticket
 
 
+class Rewrite(Effect[Call], frozen=True):
+    """
+    Reply with the call as the approver of `ticket` has changed it; None: as its caller made it.
+
+    It is another attempt, under an id of its own, to be judged from the start.
+    """
+
+    ticket: Ticket | None
+
+
 class Run(Effect[Ending], frozen=True):
     """Run the tool, once; or, in a dry run, its simulation."""
 
@@ -189,13 +203,14 @@ class Observe(Effect[None], frozen=True):
 Flow: TypeAlias = Generator[Effect[Any], Any, Any]
 
 
-def govern(call: Call, *, reviewed: bool) -> Flow:
+def govern(call: Call, *, reviewed: bool, ticket: Ticket | None = None) -> Flow:
     """
     Take *call* from its description to its result.
 
     Args:
         call: What is attempted.
         reviewed: Whether there is anybody who reviews what it returns.
+        ticket: The approved ticket that the call is resumed by, where its approver has changed the call.
 
     Returns:
         What the caller of the tool is to be given.
@@ -206,8 +221,14 @@ def govern(call: Call, *, reviewed: bool) -> Flow:
             except by EvaluatorFailed.
         BaseException: an interruption before the tool ran, itself; recorded if the call had been admitted.
     """
+    if ticket is not None:
+        call = yield Rewrite(call, ticket)
     while True:
-        decided, trace = yield from _decided(call)
+        try:
+            decided, trace = yield from _decided(call)
+        except Outdated:
+            call = yield Rewrite(call, None)
+            continue
         decision, ticket = decided.decision, decided.ticket
         if decision.simulates:
             simulation: Ending = yield Run(call, simulated=True)
@@ -219,12 +240,19 @@ def govern(call: Call, *, reviewed: bool) -> Flow:
         again: Call | None = None
         if decision.verdict is Verdict.ASK and ticket is not None:
             # Interrupted here, nothing is admitted, and the ticket stays.
-            again = yield Await(call, ticket)
+            again = yield Rewrite(call, ticket) if _is_edited(call, ticket) else Await(call, ticket)
         if again is None:
             raise refusal(call, decided)
         call = again
     ending: Ending = yield Run(call)
     return (yield from _concluded(call, decision, ending, trace, reviewed=reviewed))
+
+
+def _is_edited(call: Call, ticket: Ticket) -> bool:
+    """Whether a human has said yes to *ticket*, which is for *call*, and changed the arguments with it."""
+    known = () if call.edit is None else call.edit.tickets
+    is_approved = ticket.state is TicketState.APPROVED and ticket.edited is not None
+    return is_approved and ticket.id not in known
 
 
 def _decided(call: Call) -> Generator[Effect[Any], Any, tuple[Admission, TraceIds | None]]:
@@ -241,7 +269,7 @@ def _decided(call: Call) -> Generator[Effect[Any], Any, tuple[Admission, TraceId
     except BaseException as error:
         if admission is None:
             yield Observe(call, error)
-        if not isinstance(error, (errors.Undecided, errors.HaltedError)):
+        if not isinstance(error, (errors.Undecided, errors.HaltedError, Outdated)):
             # Interrupted, perhaps between the commit and the reply: an intent that may stand is closed.
             yield from _settle(call, Ending(outcome=Outcome.CANCELLED, error=error), trace)
         raise
@@ -324,7 +352,7 @@ def preview(call: Call) -> Flow:
 def refusal(call: Call, admission: Admission) -> errors.Refused | errors.EvaluatorFailed:
     """Return the exception that says why *call* may not run, and what to do instead."""
     decision = admission.decision
-    name = call.tool.name
+    name = named(call)
     if admission.halts:
         return halted(call, admission.halts[0], decision=decision)
     if decision.verdict is Verdict.ASK and admission.ticket is not None:
@@ -380,7 +408,7 @@ def halted(
     elif ended is not None:
         did = "was cancelled while it ran, and may have had its effect"
     return errors.HaltedError(
-        f"{call.tool.name} {did}: {stop(halt).reason}. Do not retry it; stop and tell the operator.",
+        f"{named(call)} {did}: {stop(halt).reason}. Do not retry it; stop and tell the operator.",
         decision=decision or combine([stop(halt)]),
         call=call,
         halt=halt,
@@ -393,7 +421,7 @@ def withholding(
 ) -> errors.Refused | errors.EvaluatorFailed:
     """Return the exception that says why the result of *call* is withheld, and that it has run."""
     decision = combine(review.opinions)
-    did = f"{call.tool.name} ran{' and was booked' if booked else ''}, but its result is withheld"
+    did = f"{named(call)} ran{' and was booked' if booked else ''}, but its result is withheld"
     if decision.is_fault:
         return errors.EvaluatorFailed(
             f"{did}, because it could not be reviewed: {decision.reason}. Do not run it again. "
@@ -414,6 +442,14 @@ def withholding(
     )
 
 
+def named(call: Call) -> str:
+    """Return what a call is called where a caller is told of it: they must know that it is not the one they made."""
+    if call.edit is None:
+        return call.tool.name
+    said = f" ({call.edit.comment})" if call.edit.comment else ""
+    return f"{call.tool.name}, of which {call.edit.by} has changed {', '.join(call.edit.changed)}{said},"
+
+
 def _way(decision: Decision) -> list[str]:
     """Return the sentences that say what to do instead."""
     ways = ", ".join(decision.suggestions)
@@ -426,7 +462,7 @@ def _overrun(
 ) -> errors.BudgetExceeded:
     names = ", ".join(dict.fromkeys(account.key.budget for account in overspent))
     return errors.BudgetExceeded(
-        f"{call.tool.name} ran, was booked, and cost more than was left of: {names}. Do not run it again.",
+        f"{named(call)} ran, was booked, and cost more than was left of: {names}. Do not run it again.",
         decision=decision,
         call=call,
         budgets=overspent,

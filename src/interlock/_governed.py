@@ -15,6 +15,8 @@ import wrapt
 from interlock import _bodies
 from interlock._binder import Parameters
 from interlock._call import CallKind, Risk, Tool, money
+from interlock._fit import placed
+from interlock._schema import parameters_digest
 from interlock._scope import Scope, current_scope, session_for, was_judged
 from interlock._usage import Estimate
 from interlock.errors import Misuse
@@ -190,6 +192,7 @@ def _govern(
     parameters = reader.parameters
     if kind == "model" and model is None and "model" in parameters.names:
         model = "model"
+    declared = parameters.declared[1:] if reader.is_method else parameters.declared
     tool = Tool(
         name=called,
         kind=kind,
@@ -201,6 +204,7 @@ def _govern(
         secrets=tuple(sorted(secrets)),
         model=model,
         provider=provider,
+        schema=parameters_digest(declared),
     )
     _check_names(tool, parameters.names[1:] if reader.is_method else parameters.names)
     shape = _shape(plain)
@@ -224,6 +228,7 @@ def _govern(
         session = session_for(called) if around is None else around.session
         performer, copied = session.performer(tool, arguments, estimate)
         performer.stand_in = simulate
+        performer.lay = functools.partial(placed, wrapped)
         scope = Scope(session, performer)
         running = shape(performer, scope, wrapped, expected.placed(copied, args, kwargs))
         if shape is not _bodies.call_function:  # warnings and debuggers then name the tool

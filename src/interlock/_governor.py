@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -29,8 +30,10 @@ from interlock._ledger import Entry
 from interlock._model_call import MODEL_CALL, ModelCall
 from interlock._plugins import Plugins
 from interlock._renewals import Renewals
+from interlock._resumable import Resumable
 from interlock._session import Session, session_of
 from interlock._telemetry import Telemetry
+from interlock._ticket import Ticket, TicketState
 from interlock._trial import Trial
 from interlock._usage import Estimate, Fields
 from interlock._verdict import Mode
@@ -39,10 +42,11 @@ from interlock.evaluators import Panel
 from interlock.events import Recorded, SessionOpened, understood
 from interlock.policy import Policy, PolicyFile
 from interlock.policy.budgets import Budgets
-from interlock.store import halts, leases, policies, sessions, verify_counters
+from interlock.store import halts, leases, policies, sessions, tickets, verify_counters
 from interlock.store.engine import Store
 from interlock.store.events import history
 from interlock.store.health import Health, health
+from interlock.store.statements import now
 from interlock.store.usage import Receipt
 from interlock.store.verify import Report, orphans, session_ids, verify
 from interlock.store.verify_budgets import disagreements
@@ -209,7 +213,77 @@ class Governor:
             PluginError: an evaluator of its policy is not here.
             StoreUnavailable: the store did not answer.
         """
-        row, opened, text = self.read(_opening, session_id)
+        return self._reopened(*self.read(_opening, session_id), on_ask, resumes=session_id)
+
+    def resume(
+        self,
+        ticket: Ticket | str,
+        *,
+        tool: Callable[..., _T],
+        arguments: Mapping[str, object] = MappingProxyType({}),
+    ) -> _T:
+        """
+        Run the call that an approved ticket stands for, once, and return what *tool* returns.
+
+        In any process, whenever the ticket has not expired, also where the session is paused. The call is described
+        anew from what is recorded of it, must be the very call that the ticket was opened for, and is judged from the
+        start, under the policy that its session was opened with; with the arguments that the approver has written,
+        where they have changed some.
+
+        Example: `governor.resume(ticket, tool=refund)`.
+
+        Args:
+            ticket: The ticket, or its id.
+            tool: The governed function, or method of an object, that the call was of; no coroutine function.
+            arguments: What is not on record, by name: declared secrets, objects and records, and what a plugin has
+                taken out.
+
+        Raises:
+            Conflict: the ticket is not approved, was used, or has expired; *tool* is another one, or takes other
+                parameters by now; an argument is another one, or not on record and not given. Nothing has run.
+            Misuse: *tool* is not governed, or a coroutine function.
+            Refused, Undecided: as the call itself.
+            BaseException: whatever the tool raises. The ticket is used up then.
+        """
+        if inspect.iscoroutinefunction(tool):
+            raise Misuse("aresume() runs coroutine functions; resume() does not")
+        found = self.read(_ticket_of, _id_of(ticket))
+        call = found.call(tool, arguments)
+        with self._resuming(found).attach():
+            return tool(*call.args, **call.kwargs)
+
+    async def aresume(
+        self,
+        ticket: Ticket | str,
+        *,
+        tool: Callable[..., Any],
+        arguments: Mapping[str, object] = MappingProxyType({}),
+    ) -> Any:
+        """
+        Do as `resume` does without blocking the event loop: await a coroutine function, run another in a thread.
+
+        Raises:
+            BaseException: as `resume`; and a cancellation, after which the ticket may be used up.
+        """
+        if not (inspect.iscoroutinefunction(tool) or inspect.isasyncgenfunction(tool)):
+            return await anyio.to_thread.run_sync(
+                partial(self.resume, ticket, tool=tool, arguments=arguments)
+            )
+        found = await self.awrite(_ticket_of, _id_of(ticket))  # a read would block
+        call = found.call(tool, arguments)
+        with self._resuming(found).attach():
+            result = tool(*call.args, **call.kwargs)
+        return await result if inspect.isawaitable(result) else result
+
+    def _reopened(
+        self,
+        row: sessions.SessionRow,
+        opened: SessionOpened,
+        text: str | None,
+        on_ask: OnAsk | None = None,
+        *,
+        resumes: str | None = None,
+    ) -> Session:
         machinery = self._machinery
         judges = machinery.judges
         if text is None:
@@ -222,8 +296,15 @@ class Governor:
             row.identity,
             dry_run=opened.mode is Mode.DRY_RUN,
             on_ask=on_ask,
-            resumes=session_id,
+            resumes=resumes,
         )
+
+    def _resuming(self, found: Resumable) -> Session:
+        if found.row.policy != found.ticket.policy:
+            raise Conflict(
+                f"ticket {found.ticket.id} was opened under another policy than that of its session"
+            )
+        return self._reopened(found.row, found.opened, found.text).resuming(found.ticket)
 
     def record_usage(
         self, *, within: Connection | OrmSession | None = None, **fields: Unpack[Fields]
@@ -635,6 +716,23 @@ class Governor:
         tb: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _ticket_of(connection: Connection, ticket_id: str) -> Resumable:
+    """Return an approved ticket, and what its session was opened with."""
+    ticket = tickets.get(connection, ticket_id)
+    is_late = now(connection) >= ticket.expires_at
+    if ticket.state is not TicketState.APPROVED or is_late:
+        open_ = ticket.state in {TicketState.PENDING, TicketState.APPROVED}
+        stands = TicketState.EXPIRED if open_ and is_late else ticket.state
+        raise Conflict(
+            f"ticket {ticket_id} is {stands}, so nothing was run: only an approved one is good for a call, once"
+        )
+    return Resumable(ticket, *_opening(connection, ticket.session_id))
+
+
+def _id_of(ticket: Ticket | str) -> str:
+    return ticket.id if isinstance(ticket, Ticket) else ticket
 
 
 def _opening(

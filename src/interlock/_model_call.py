@@ -10,7 +10,7 @@ from typing import Any, Self
 from interlock._bodies import ending_of
 from interlock._call import Tool
 from interlock._drive import Performer, adrive, drive
-from interlock._flow import Ending, Flow, Run, govern
+from interlock._flow import Ending, Flow, Run
 from interlock._scope import Governs, Scope, entered
 from interlock._usage import Estimate, Usage
 from interlock.errors import Misuse
@@ -95,7 +95,7 @@ class ModelCall:
             raise Misuse("this model call is being made already; describe another one")
         tool, arguments, estimate = self._of
         performer, _ = self._session.performer(tool, arguments, estimate)
-        return govern(performer.call, reviewed=performer.is_reviewed), performer
+        return performer.flow(), performer
 
     def _enter(self, flow: Flow, performer: Performer, run: Run) -> Self:
         if run.simulated:  # a block cannot be kept from running but by an error

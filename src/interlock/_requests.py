@@ -42,7 +42,8 @@ class Requests:
             case events.CallDecided():
                 self._decided = event
                 if event.admitted:
-                    self._change(event.ticket_id, state=TicketState.CLAIMED)
+                    for ticket_id in (event.ticket_id, *event.uses):
+                        self._change(ticket_id, state=TicketState.CLAIMED)
                     self._used(event)
             case events.TicketOpened():
                 self._ticket_opened(event, recorded)
@@ -89,6 +90,11 @@ class Requests:
         """Count a yes; return who has said yes."""
         before = self.tickets.get(answer.ticket_id)
         approval = Approval(answer.by, recorded.at, answer.comment)
+        if before is not None and before.edited != answer.arguments:
+            # Whoever said yes before, said it to other arguments.
+            by = None if answer.arguments is None else answer.by
+            self._change(answer.ticket_id, edited=answer.arguments, edited_by=by, approvals=())
+            before = None
         approvals = (*(before.approvals if before else ()), approval)
         self._change(answer.ticket_id, approvals=approvals)
         return names_of(approvals)

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from interlock import _bodies, _flow, events
 from interlock._asking import OnAsk, checked
 from interlock._budget import Account, facts_of
-from interlock._call import Identity, Tool, describe, is_text
+from interlock._call import Call, Identity, Tool, describe, is_text
 from interlock._clock import new_id
 from interlock._drive import Machinery, Performer, adrive, drive
 from interlock._halt import Halted, HaltTarget
@@ -29,7 +29,7 @@ from interlock._telemetry import current_ids, show_note
 from interlock._ticket import Ticket
 from interlock._usage import Estimate
 from interlock._verdict import Mode
-from interlock.errors import ApprovalNeeded, Misuse, NotConfigured, StoreUnavailable
+from interlock.errors import ApprovalNeeded, Conflict, Misuse, NotConfigured, StoreUnavailable
 from interlock.store import budgets, policies, sessions
 from interlock.store.events import whole_history
 
@@ -91,6 +91,8 @@ class Session:
         self._token: Token[Scope | None] | None = None
         self._resumes = resumes
         self._is_paused = False
+        self._ticket: Ticket | None = None
+        self._is_resuming = False
 
     @property
     def id(self) -> str:
@@ -167,6 +169,23 @@ class Session:
                 f"{tool.name} is governed, and its governor has no policy, so it did not run. "
                 'Give it one: Governor(url, policy="policy.yaml").'
             )
+        call, copied = self._described(tool, arguments, estimate)
+        if self.mode is Mode.OBSERVE and not copied:  # what cannot be copied runs as it is
+            copied = dict(arguments)
+        performer = Performer(
+            self._machinery, judges, call, self.name, self.mode, on_ask=self._on_ask
+        )
+        performer.origin = self._described, copied, estimate
+        if self._is_resuming:
+            performer.while_paused = True
+            performer.ticket, self._ticket = self._ticket, None
+            if performer.ticket is not None:
+                _check_same(performer.ticket, call)
+        return performer, copied
+
+    def _described(
+        self, tool: Tool, arguments: Mapping[str, object], estimate: Estimate | None
+    ) -> tuple[Call, dict[str, Any]]:
         call, copied = describe(
             tool,
             arguments,
@@ -179,12 +198,17 @@ class Session:
             call = redacted(call, redact)
         if estimate is not None:
             call = estimated(call, estimate, self._machinery.plugins)
-        if self.mode is Mode.OBSERVE and not copied:  # what cannot be copied runs as it is
-            copied = dict(arguments)
-        performer = Performer(
-            self._machinery, judges, call, self.name, self.mode, on_ask=self._on_ask
-        )
-        return performer, copied
+        return call, copied
+
+    def resuming(self, ticket: Ticket) -> Self:
+        """
+        Return this session, described and not opened, to make in it the call of *ticket*, and what that one calls.
+
+        It is entered by `attach`. The first call that is made must be that very call, and runs by the ticket or not at
+        all. That its session is paused keeps none of them from running.
+        """
+        self._id, self._ticket, self._is_resuming = ticket.session_id, ticket, True
+        return self
 
     def call(
         self, tool: Tool, arguments: Mapping[str, object], run: Callable[[dict[str, Any]], _T]
@@ -195,13 +219,15 @@ class Session:
         Args:
             tool: The declaration. A governed function with the same one that *run* leads to is not judged again.
             arguments: By name, defaults included.
-            run: Makes the call; it is given the judged copy of *arguments*, as one dict.
+            run: Makes the call; it is given the judged copy of *arguments*, as one dict, with what a human has changed:
+                `current_call().edit` says what.
 
         Raises:
             Refused, Undecided, NotConfigured: *run* was not called.
             BaseException: whatever *run* raises, unmodified.
         """
         performer, copied = self.performer(tool, arguments)
+        performer.lay = _whole
         scope = Scope(self, performer, [tool])
         result: _T = _bodies.call_function(performer, scope, run, ((copied,), {}))
         return result
@@ -219,6 +245,7 @@ class Session:
             BaseException: as `call`; a cancellation, once what was written is provided for.
         """
         performer, copied = self.performer(tool, arguments)
+        performer.lay = _whole
         scope = Scope(self, performer, [tool])
         result: _T = await _bodies.call_coroutine(performer, scope, run, ((copied,), {}))
         return result
@@ -484,6 +511,22 @@ def current_session(tool: str) -> Session:
         NotConfigured: there is none.
     """
     return cast("Session", session_for(tool))
+
+
+def _whole(arguments: Mapping[str, Any], *_: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """How `run` of `Session.call` is given its arguments."""
+    return (dict(arguments),), {}
+
+
+def _check_same(ticket: Ticket, call: Call) -> None:
+    """Refuse to resume by *ticket* a call that is another one than it was opened for."""
+    if call.tool.name != ticket.tool:
+        raise Conflict(f"ticket {ticket.id} is for {ticket.tool}, not for {call.tool.name}")
+    if call.digest != ticket.digest:
+        raise Conflict(
+            f"ticket {ticket.id} is for another call of {ticket.tool}: the parameters of the tool are not those that "
+            "they were, or an argument is not the one that was asked about. Have the call made again, and approved"
+        )
 
 
 def _folded(connection: Connection, session_id: str) -> SessionState:

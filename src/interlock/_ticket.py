@@ -61,6 +61,9 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
         requested_by: The agent that wants the call, and the user it works for when there is one.
         state: Where the ticket stands.
         opened_at, expires_at: Aware UTC. From `expires_at` on it can be neither approved nor claimed.
+        edited: The arguments that an approver has put in their place, as canonical JSON; None where nobody has. Then
+            these are what is approved and what runs; what is the same in both is as the caller gave it.
+        edited_by: Who has.
         decided_by, decided_at, comment: Who answered, all of them, and when, and what the last one said; None while
             pending.
         leases: The slots that it was given when it was opened, to hold as long as the call waits.
@@ -83,6 +86,8 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
     state: TicketState
     opened_at: datetime
     expires_at: datetime
+    edited: str | None = None
+    edited_by: str | None = None
     decided_by: str | None = None
     decided_at: datetime | None = None
     comment: str | None = None

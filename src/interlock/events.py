@@ -75,6 +75,9 @@ class CallDecided(_Event, frozen=True, kw_only=True, tag="call_decided"):
     it said that it takes at most. Its tool declares the `labels` and `capabilities`. `unraised` is its risk by itself
     without what plugins say, where they raise it. `answers` are what evaluators replied that conditions of the policy
     ask, by what was asked.
+    `schema` is the digest of what parameters its tool takes. `edited_by` is who has written its arguments instead of
+    its caller. `uses` are the tickets that it used up, if it was admitted, besides `ticket_id`: those whose approvers
+    have written it, in order, or the one by which it was resumed. `resumed` is it where its session was paused.
     """
 
     call_id: str
@@ -105,6 +108,10 @@ class CallDecided(_Event, frozen=True, kw_only=True, tag="call_decided"):
     capabilities: tuple[str, ...] = ()
     unraised: Risk | None = None
     answers: tuple[tuple[str, Opinion | None], ...] = ()
+    schema: str | None = None
+    edited_by: str | None = None
+    uses: tuple[str, ...] = ()
+    resumed: bool = False
 
 
 class TicketOpened(_Event, frozen=True, kw_only=True, tag="ticket_opened"):
@@ -125,12 +132,18 @@ class TicketOpened(_Event, frozen=True, kw_only=True, tag="ticket_opened"):
 
 
 class TicketApproved(_Event, frozen=True, kw_only=True, tag="ticket_approved"):
-    """Somebody said yes, and so many others are still `missing`."""
+    """
+    Somebody said yes, and so many others are still `missing`.
+
+    `arguments` are those that they said yes to, as canonical JSON, where these are not the caller's. Where they differ
+    from those of the yes before, that one does not count any more.
+    """
 
     ticket_id: str
     by: str
     comment: str | None = None
     missing: int
+    arguments: str | None = None
 
 
 class TicketResolved(_Event, frozen=True, kw_only=True, tag="ticket_resolved"):
@@ -138,7 +151,7 @@ class TicketResolved(_Event, frozen=True, kw_only=True, tag="ticket_resolved"):
     A ticket has its answer: `state` is APPROVED, by the last whose yes was missing; DENIED; EXPIRED; or CANCELLED.
 
     Of the last two `by` is `interlock`: time has passed, or the session was closed. `waited_us` is for how many
-    microseconds the ticket was open.
+    microseconds the ticket was open. `arguments` as for a `TicketApproved`.
     """
 
     ticket_id: str
@@ -146,6 +159,7 @@ class TicketResolved(_Event, frozen=True, kw_only=True, tag="ticket_resolved"):
     by: str
     comment: str | None = None
     waited_us: int
+    arguments: str | None = None
 
 
 class GrantGiven(_Event, frozen=True, kw_only=True, tag="grant_given"):

@@ -147,7 +147,25 @@ def die_acting(url: str, session: str, key: str) -> None:
         _say(f"ack {act_and_die(key)}")
 
 
-_ORDERS: dict[str, Callable[..., None]] = {f.__name__: f for f in (live, die_at, die_acting)}
+def die_resuming(url: str, ticket: str) -> None:
+    """Resume the call of an approved ticket, and be killed in the midst of it."""
+    with Governor(url) as governor:
+        _say("open")
+        _say(f"ack {governor.resume(ticket, tool=act_and_die)}")
+
+
+def die_before_it_runs(url: str, ticket: str, at: int, *, after: bool) -> None:
+    """Resume the call of an approved ticket, and be killed at request number *at* to the driver, or *after* it."""
+    kill = partial(os.kill, os.getpid(), signal.SIGKILL)
+    with Governor(url) as governor:
+        _say("open")
+        with Points(governor).failing(at, kill, after=after):
+            _say(f"ack {governor.resume(ticket, tool=act)}")
+
+
+_ORDERS: dict[str, Callable[..., None]] = {
+    f.__name__: f for f in (live, die_at, die_acting, die_resuming, die_before_it_runs)
+}
 
 
 def _child(do: str, side_file: str, **order: Any) -> NoReturn:

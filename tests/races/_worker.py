@@ -25,6 +25,8 @@ ASK = {"version": 1, "name": "ask", "default": "ask"}
 SPENDER = {"user": "ann", "org": "acme"}
 AMOUNT = "0.01"
 """What each call spends that is about budgets, in dollars."""
+EDITED = 1_000_000
+"""What is added to the number of a call by whoever changes it."""
 
 
 @governed
@@ -261,11 +263,18 @@ def answer_tickets(url: str, ids: list[str], by: str, verb: str) -> dict[str, An
     return tally.answer()
 
 
-def decide_tickets(url: str, orders: list[dict[str, Any]]) -> dict[str, Any]:
+def decide_tickets(
+    url: str,
+    orders: list[dict[str, Any]],
+    policy: dict[str, Any],
+    session: str,
+    numbers: dict[str, int],
+) -> dict[str, Any]:
     """Work off each of *orders*, tickets by `id` and what is done to them by `verb`, in a thread of its own."""
     tally = Tally()
     won: list[tuple[str, str]] = []
-    with Governor(url) as governor:
+    with Governor(url, policy=policy) as governor:
+        shared = joined(governor, session)
         _ready()
 
         def body(number: int) -> None:
@@ -275,6 +284,17 @@ def decide_tickets(url: str, orders: list[dict[str, Any]]) -> dict[str, Any]:
                     if verb == "expire":
                         ended = governor.write(tickets.expire, limit=1)
                         won.extend((one.event.ticket_id, "interlock") for one in ended)
+                    elif verb == "halt":
+                        halt = governor.halt(session=session, reason="race", by=by).halt
+                        governor.release(halt.id, reason="race", by=by)
+                    elif verb == "call":
+                        with shared.attach():
+                            tally.returned.append(act(numbers[ticket_id]))
+                    elif verb == "edit":
+                        number = numbers[ticket_id] + EDITED
+                        edited = partial(tickets.approve, arguments={"number": number})
+                        governor.write(edited, ticket_id, by=by)
+                        won.append((ticket_id, by))
                     else:
                         governor.write(getattr(tickets, verb), ticket_id, by=by)
                         won.append((ticket_id, by))
@@ -283,6 +303,20 @@ def decide_tickets(url: str, orders: list[dict[str, Any]]) -> dict[str, Any]:
 
         in_threads(len(orders), body)
     return tally.answer(won=won)
+
+
+def resume_tickets(url: str, ids: list[str], threads: int) -> dict[str, Any]:
+    """Resume each of the tickets in each thread."""
+    tally = Tally()
+    with Governor(url, policy=ALLOW) as governor:
+        _ready()
+
+        def body(_: int) -> None:
+            for ticket_id in ids:
+                tally.run(partial(governor.resume, ticket_id, tool=act))
+
+        in_threads(threads, body)
+    return tally.answer()
 
 
 def open_and_call(url: str, times: int) -> dict[str, Any]:
@@ -386,6 +420,7 @@ _ORDERS: dict[str, Callable[..., dict[str, Any]]] = {
         claim,
         answer_tickets,
         decide_tickets,
+        resume_tickets,
         open_and_call,
         call_until_halted,
         call_in_each,

@@ -54,6 +54,21 @@ async def test_approved_in_another_process_runs_once(desk: Any, mode: str) -> No
     assert desk.done == ["pay 900"]
 
 
+@pytest.mark.promise(5)
+async def test_changed_by_a_person(desk: Any, mode: str) -> None:
+    """Broken if a call that a person has changed reaches the server as it was made, or the model is not told."""
+    with desk.open(ASK) as (governor, session):
+        async with desk.proxied(session, mode) as client:
+            waiting = await client.call_tool("pay", {"amount": 900})
+            ticket = waiting.meta["interlock/refusal"]["ticket"]
+            governor.write(tickets.approve, ticket, by="ann", arguments={"amount": 50})
+            results = [await client.call_tool("pay", {"amount": 900}) for _ in range(2)]
+    assert [result.is_error for result in results] == [False, True]
+    note = 'Note: ann has changed this call before it ran: {"amount":50}'
+    assert [item.text for item in results[0].content] == ["paid 50", note]
+    assert desk.done == ["pay 50"]
+
+
 async def test_denied_by_a_person(desk: Any, mode: str) -> None:
     """Broken if the model is not told that a person said no, and why."""
     with desk.open(ASK) as (governor, session):

@@ -113,3 +113,16 @@ def test_results_are_completed_for_their_version() -> None:
         "cacheScope": "private",
         "tools": [],
     }
+
+
+def test_what_was_changed_is_passed_on() -> None:
+    """Broken if a person's change to a request that is no tool's call is recorded, and not what is sent."""
+    prompt = described("s", "prompts/get", {"name": "p"})
+    changed = {**prompt.arguments, "arguments": {"a": "b"}}
+    assert prompt.passed_on(changed) == {"name": "p", "arguments": {"a": "b"}}
+    assert prompt.passed_on(prompt.arguments) == {"name": "p"}
+    given = {"messages": [], "maxTokens": 9}
+    sampling = described("s", "sampling/createMessage", given)
+    assert sampling.passed_on({**sampling.arguments, "maxTokens": 5}) == {**given, "maxTokens": 5}
+    with pytest.raises(MCPError, match="cannot be changed"):
+        sampling.passed_on({**sampling.arguments, "model": "m"})

@@ -192,3 +192,60 @@ async def test_interruptions_of_others_are_left_alone(desk: Any) -> None:
         assert await apply_answers(state) == []
         assert json.loads(state.to_string()) == before
     assert agent.model.remaining_steps == 1
+
+
+@pytest.mark.promise(5)
+async def test_an_edited_call_runs_as_the_human_wrote_it_and_says_so(desk: Any) -> None:
+    """Broken if a call that a human has changed runs as the model made it, or the model is not told what has run."""
+    turn = [("pay", {"amount": 900})]
+    agent = govern(desk.agent([desk.pay()], turn))
+    with desk.open("deny", ASK) as (governor, _):
+        state = (await Runner.run(agent, "go")).to_state()
+        (ticket,) = await apply_answers(state)
+        governor.write(desk.approve, ticket.id, by="ann", arguments={"amount": 50}, comment="half")
+        assert await apply_answers(state) == []
+        result = await Runner.run(agent, state)
+    note = 'Note: ann has changed this call before it ran (half): {"amount":50}'
+    assert (desk.told(result), desk.paid) == ([f"paid 50\n\n{note}"], [50])
+
+
+@pytest.mark.promise(5)
+async def test_an_edited_call_that_is_refused_tells_the_model_who_changed_it(desk: Any) -> None:
+    """Broken if a human's change gets past the policy, or the model takes the refusal for one of its own call."""
+    never = {
+        "tools": ["pay"],
+        "when": {"argument": "amount", "at_least": 5_000},
+        "verdict": "deny",
+        "reason": "never so much",
+    }
+    agent = govern(desk.agent([desk.pay()], [("pay", {"amount": 900})]))
+    with desk.open("deny", [never, *ASK]) as (governor, _):
+        state = (await Runner.run(agent, "go")).to_state()
+        (ticket,) = await apply_answers(state)
+        governor.write(desk.approve, ticket.id, by="ann", arguments={"amount": 5_000})
+        await apply_answers(state)
+        result = await Runner.run(agent, state)
+    told = "pay, of which ann has changed amount, is denied: never so much. Do not retry it."
+    assert (desk.told(result), desk.paid) == ([told], [])
+
+
+@pytest.mark.promise(5)
+async def test_a_yes_is_for_the_schema_that_the_tool_had(desk: Any) -> None:
+    """Broken if a tool that takes other arguments by now runs on a yes that was given before."""
+
+    def pay(kind: type) -> Any:
+        async def pay(amount: Any) -> str:
+            desk.paid.append(amount)
+            return "paid"
+
+        pay.__annotations__ = {"amount": kind, "return": str}
+        return function_tool(pay)
+
+    turn = [("pay", {"amount": 900})]
+    with desk.open("deny", ASK) as (governor, _):
+        state = (await Runner.run(govern(desk.agent([pay(int)], turn)), "go")).to_state()
+        (ticket,) = await apply_answers(state)
+        governor.write(desk.approve, ticket.id, by="ann")
+        again = govern(desk.agent([pay(float)], turn))
+        (other,) = await apply_answers((await Runner.run(again, "go")).to_state())
+    assert (desk.paid, other.id == ticket.id) == ([], False)

@@ -15,6 +15,16 @@ from rich.text import Text
 
 from interlock import Governor, Ticket
 from interlock._display import panel
+from interlock._edit import changes_of
+from interlock.cli.answering import (
+    Approver,
+    by_key,
+    confirmed,
+    difference,
+    from_editor,
+    from_file,
+    is_terminal,
+)
 from interlock.cli.output import (
     DEFAULT,
     STYLES,
@@ -88,12 +98,40 @@ def approve(
     *,
     comment: Comment = None,
     group: Groups = None,
+    edit: Annotated[
+        bool, typer.Option("--edit", help="Change the arguments in $EDITOR before the yes.")
+    ] = False,
+    arguments: Annotated[
+        str | None,
+        typer.Option(
+            "--arguments",
+            metavar="FILE",
+            help="Approve these arguments instead, the JSON of all of them; - is standard input.",
+        ),
+    ] = None,
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Say yes: this very call may run, once, until the ticket expires."""
-    operation = partial(tickets.approve, groups=group or None)
+    """Say yes: this very call may run, or the one with the arguments given here, once, until the ticket expires."""
+    if edit and arguments is not None:
+        raise Misuse("--edit and --arguments exclude each other")
+    if not yes and arguments == "-":
+        raise Misuse("nothing was answered: with the arguments on standard input, say --yes, too")
+    _expect_terminal("approve", yes=yes and not edit)
     with opened(db) as governor:
+        found = governor.read(brief, ticket)
+        if not yes:
+            show(_panel(found))
+        changes: dict[str, Any] | None = None
+        if edit:
+            changes = from_editor(found.ticket)
+        elif arguments is not None:
+            changes = from_file(found.ticket, arguments)
+        elif not yes and found.ticket.edited is not None:  # what was shown is what is approved
+            changes = changes_of(found.ticket)
+        if changes is not None and not json:
+            show(difference(found.ticket, changes))
+        operation = partial(tickets.approve, groups=group or None, arguments=changes)
         _answer(governor, operation, "Approve", ticket, by=by, comment=comment, yes=yes, json=json)
 
 
@@ -108,19 +146,29 @@ def deny(
     json: Json = False,
 ) -> None:
     """Say no: this very call is denied for the rest of its session."""
+    _expect_terminal("deny", yes=yes)
     with opened(db) as governor:
+        if not yes:
+            show(_panel(governor.read(brief, ticket)))
         _answer(governor, tickets.deny, "Deny", ticket, by=by, comment=comment, yes=yes, json=json)
 
 
 @app.command()
 def watch(
+    by: By,
     db: Database = DEFAULT,
     *,
+    group: Groups = None,
     interval: Annotated[float, typer.Option(min=0.05, help="Seconds between two looks.")] = 1.0,
     count: Annotated[int | None, typer.Option(min=1, help="End after so many tickets.")] = None,
     json: Json = False,
 ) -> None:
-    """Show every ticket that can be answered, and each new one as it comes, until interrupted."""
+    """
+    Show every ticket that can be answered, and each new one as it comes, until interrupted.
+
+    On a terminal each is answered by a key: approve, deny, edit, skip, quit.
+    """
+    approver = None if json or not is_terminal() else Approver(by, group or None)
     last: str | None = None
     shown = 0
     with opened(db) as governor:
@@ -130,7 +178,8 @@ def watch(
                     _print(governor.read(brief, ticket.id), json=json)
                     last, shown = ticket.id, shown + 1
                     sys.stdout.flush()
-                    if shown == count:
+                    goes_on = approver is None or by_key(governor, ticket, approver)
+                    if shown == count or not goes_on:
                         return
                 time.sleep(interval)
         except KeyboardInterrupt:
@@ -148,18 +197,18 @@ def _answer(
     yes: bool,
     json: bool,
 ) -> None:
-    """Show the ticket, have the answer confirmed unless that was said before, and write it down."""
-    if not yes:
-        if not sys.stdin.isatty():
-            raise Misuse(
-                f"nothing was answered: there is no terminal to confirm it on; say --yes to {verb.lower()} without"
-            )
-        show(_panel(governor.read(brief, ticket)))
-        name = Text.assemble(f"{verb} as ", safe(by, "bold"), "?").plain
-        if not typer.confirm(name):
-            raise Misuse("nothing was answered")
+    """Have the answer to a ticket that was shown confirmed, unless that was said before, and write it down."""
+    if not yes and not confirmed(verb, by):
+        raise Misuse("nothing was answered")
     governor.write(operation, ticket, by=by, comment=comment)
     _print(governor.read(brief, ticket), json=json)
+
+
+def _expect_terminal(verb: str, *, yes: bool) -> None:
+    if not yes and not sys.stdin.isatty():
+        raise Misuse(
+            f"nothing was answered: there is no terminal to confirm it on; say --yes to {verb} without"
+        )
 
 
 def _summary(ticket: Ticket) -> Text:

@@ -14,7 +14,7 @@ from interlock._budget import Account, Amounts, Budget, Claim, Need, WindowKey, 
 from interlock._call import Call, Risk
 from interlock._clock import new_id
 from interlock._decide import asks, decide, judge, orders, taken
-from interlock._flow import Admission, Settlement
+from interlock._flow import Admission, Outdated, Settlement
 from interlock._grant import Standing
 from interlock._halt import Order, exceeding, ordered
 from interlock._lease import LeaseClaim, Occupancy, Slot
@@ -178,7 +178,11 @@ class _Page:
             case Ask():
                 return self._standing(chain, entry) or self._asked(chain, entry)
             case Admit():
-                return self._admit(chain, entry, self._judge(chain, entry))
+                try:
+                    used = self._used(entry)
+                except Outdated as late:
+                    return late
+                return self._admit(chain, entry, self._judge(chain, entry, used), used)
 
     def write(self) -> None:
         write(self._connection, self._chains.values())
@@ -192,14 +196,28 @@ class _Page:
         needs_human = judged.asks and judged.grant is None
         return self._admit(chain, entry, judged) if needs_human else None
 
-    def _admit(self, chain: Chain, entry: Admit, judged: _Judged) -> Admission | Conflict:
+    def _used(self, entry: Admit) -> tuple[Ticket, ...]:
+        """Return the tickets that a call uses up if it is admitted, whether or not a human must still be asked."""
+        edit = entry.call.edit
+        if edit is None and entry.resumes is None:  # nearly always
+            return ()
+        ids = (entry.resumes,) if edit is None else edit.tickets
+        found = tuple(tickets.get(plain(self._connection), one) for one in ids if one)
+        for ticket in found:
+            is_good = ticket.state is TicketState.APPROVED and self._at < ticket.expires_at
+            if not is_good or ticket.policy != entry.policy:
+                raise Outdated(f"ticket {ticket.id} is {ticket.state}, and cannot be used any more")
+        return found
+
+    def _admit(
+        self, chain: Chain, entry: Admit, judged: _Judged, used: tuple[Ticket, ...] = ()
+    ) -> Admission | Conflict:
         call, decision, ticket = entry.call, judged.decision, judged.ticket
-        if (
-            decision.approved_by is not None
-            and ticket is not None
-            and not tickets.claim(self._connection, ticket, at=self._at)
-        ):
-            return Conflict(f"ticket {ticket.id} was claimed elsewhere")
+        answered = (ticket,) if ticket is not None and decision.approved_by is not None else ()
+        claimed = {one.id: one for one in (*answered, *used)} if decision.admits else {}
+        for one in claimed.values():
+            if not tickets.claim(self._connection, one, at=self._at):
+                raise Conflict(f"ticket {one.id} was claimed elsewhere")
         if judged.grant is not None:
             grants.use(plain(self._connection), judged.grant, call)
         is_new = judged.asks and ticket is None and judged.grant is None
@@ -213,8 +231,9 @@ class _Page:
                 hold=lambda ticket: self._slots.hold(judged.leases, call, ticket, at=self._at),
             )
         slots: tuple[Slot, ...] = ()
-        if decision.admits and (judged.leases or (ticket is not None and ticket.leases)):
-            slots = self._slots.take(judged.leases, call, ticket=ticket, at=self._at)
+        holding = _holding(judged, used)
+        if decision.admits and (judged.leases or (holding is not None and holding.leases)):
+            slots = self._slots.take(judged.leases, call, ticket=holding, at=self._at)
         shown = ticket if judged.asks else None
         need, admits = need_of(call), decision.admits
         reserved = need.amounts if admits and judged.has_room(need) else None
@@ -248,6 +267,10 @@ class _Page:
             capabilities=call.tool.capabilities,
             unraised=entry.counsel.unraised,
             answers=entry.counsel.answers,
+            edited_by=None if call.edit is None else call.edit.by,
+            schema=call.tool.schema,
+            uses=tuple(one.id for one in used),
+            resumed=chain.status is SessionStatus.PAUSED and entry.while_paused,
         )
         recorded = chain.append(decided, at=self._at, trace=entry.trace)
         self._memories.remember(chain, decided)
@@ -279,7 +302,7 @@ class _Page:
         accounts = tuple(account for _, account in judged.accounts)
         return accounts if judged.decision.admits else self._accounts.shown(accounts)
 
-    def _judge(self, chain: Chain, entry: Admit) -> _Judged:
+    def _judge(self, chain: Chain, entry: Admit, used: tuple[Ticket, ...] = ()) -> _Judged:
         """Decide *entry*, and find the ticket that answers for it where a human must be asked."""
         call = entry.call
         accounts = [
@@ -287,26 +310,29 @@ class _Page:
             for claim in entry.claims
         ]
         said = entry.counsel.recalled(call, self._memories.of(chain), self._at)
+        edit = used[-1] if used and call.edit is not None else None
         decided = partial(
             decide,
             call,
-            status=chain.status,
+            status=_status(chain, entry),
             accounts=accounts,
             now=self._at,
             mode=entry.counsel.mode,
             patience=said.patience,
             halts=self._halts.covering(call),
+            edit=edit,
         )
         decision, ticket, grant = judge(
             lambda ticket: decided(said.opinions, ticket=ticket),
             standing=lambda: self._standing(chain, entry),
             granted=lambda decision: self._granted(entry, decision),
+            edit=edit,
         )
         judged = _Judged(decision, ticket, said.risk, accounts, grant)
-        needed = _needed(entry, judged)
+        needed = _needed(entry, judged, used)
         if not needed:  # nearly always
             return judged
-        full = self._slots.full(needed, judged.ticket, self._at)
+        full = self._slots.full(needed, _holding(judged, used), self._at)
         if not full:
             return msgspec.structs.replace(judged, leases=needed)
         objections = (taken(lease, self._at) for lease in full)
@@ -459,15 +485,26 @@ def _overrun(
     return ordered(wanted, call.identity, session_id=call.session_id, tool=call.tool.name)
 
 
-def _needed(entry: Admit, judged: _Judged) -> tuple[LeaseClaim, ...]:
+def _holding(judged: _Judged, used: tuple[Ticket, ...]) -> Ticket | None:
+    """Return the ticket that holds slots for the call, if one does: of those that it uses, only the first can."""
+    return used[0] if used else judged.ticket
+
+
+def _needed(entry: Admit, judged: _Judged, used: tuple[Ticket, ...]) -> tuple[LeaseClaim, ...]:
     """Return the leases of which a slot is to be taken: for a call that runs, or for one that begins to wait."""
     if not entry.leases or judged.decision.mode is not Mode.ENFORCE:
         return ()
     if judged.decision.admits:
         return entry.leases
-    if judged.asks and judged.ticket is None:
+    if judged.asks and judged.ticket is None and not used:  # those hold theirs already
         return tuple(claim for claim in entry.leases if claim.lease.while_asking)
     return ()
+
+
+def _status(chain: Chain, entry: Admit) -> SessionStatus:
+    """Return what the session's status is to *entry*."""
+    paused = chain.status is SessionStatus.PAUSED
+    return SessionStatus.OPEN if paused and entry.while_paused else chain.status
 
 
 def _key(call: Call) -> dict[str, object]:

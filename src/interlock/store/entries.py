@@ -32,6 +32,8 @@ class Admit(msgspec.Struct, frozen=True, kw_only=True):
         leases: The leases that it needs.
         policy: The digest of the policy that was asked.
         trace: The span that shows the decision.
+        resumes: The ticket by which it is to run, or not at all.
+        while_paused: Whether it may run in a session that is paused.
     """
 
     call: Call
@@ -40,6 +42,8 @@ class Admit(msgspec.Struct, frozen=True, kw_only=True):
     leases: tuple[LeaseClaim, ...] = ()
     policy: str
     trace: events.TraceIds | None
+    resumes: str | None = None
+    while_paused: bool = False
 
 
 class Ask(Admit, frozen=True, kw_only=True):

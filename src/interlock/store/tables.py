@@ -188,6 +188,8 @@ class Tables:
             Column("state", String(16), nullable=False),
             Column("opened_at", UtcMicroseconds, nullable=False),
             Column("expires_at", UtcMicroseconds, nullable=False),
+            Column("edited", Text, comment="canonical JSON: what runs instead of the arguments"),
+            Column("edited_by", Text),
             Column("decided_by", Text),
             Column("decided_at", UtcMicroseconds),
             Column("comment", Text),

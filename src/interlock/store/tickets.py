@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 from interlock import events
 from interlock._call import Call
 from interlock._clock import new_id
+from interlock._edit import edited
 from interlock._grant import Grant
 from interlock._lease import Slot
 from interlock._state import SessionStatus
@@ -56,9 +57,13 @@ def approve(
     comment: str | None = None,
     groups: Iterable[str] | None = None,
     grant: Grant | None = None,
+    arguments: Mapping[str, object] | None = None,
 ) -> events.Recorded:
     """
     Say yes: once all have that must, the call that the ticket is bound to may run, once, until the ticket expires.
+
+    With other *arguments* it is these that are approved, and that run when the call is made again, or resumed. The call
+    as it is then is judged from the start. Who has said yes before, has to say it anew: to these.
 
     Args:
         connection: A transaction on the store.
@@ -68,26 +73,36 @@ def approve(
         groups: The groups that they are in, as the host knows, besides what the policy says under `groups`. None: the
             host does not know, and where the policy says nothing either, it is not checked.
         grant: Further calls of the same tool in the same session that need not be asked about. Only the last whose
-            yes was missing can give one.
+            yes was missing can give one, and not with other arguments.
+        arguments: What to put in the place of which arguments, by name; the others stay as the caller gave them. It is
+            kept as it is given. Once somebody has changed some, a yes needs this: empty to go back to the call as it
+            was made, else what one has read.
 
     Raises:
         Conflict: there is no such ticket; it is answered or expired; its session is closed; *by* is who requested it,
-            said yes before, or is none of those who are asked; or the grant makes no sense.
+            said yes before, or is none of those who are asked; the grant makes no sense; or an argument is unknown,
+            a secret, too large, or of a type that canonical JSON does not tell. Nothing was written.
     """
     ticket, chain, at = _asked(connection, ticket_id, by)
     if _plain(by) in map(_plain, ticket.requested_by):
         raise Conflict(
             f"{by} requested ticket {ticket_id} and cannot approve it; somebody else must"
         )
-    if _plain(by) in (_plain(approval.by) for approval in ticket.approvals):
+    written = _edited(ticket, arguments)
+    before = ticket.approvals if written == ticket.edited else ()
+    if _plain(by) in (_plain(approval.by) for approval in before):
         raise Conflict(f"{by} has approved ticket {ticket_id} already; somebody else must, too")
     _check_member(connection, ticket, by, groups)
-    approvals = (*ticket.approvals, Approval(by, at, comment))
+    approvals = (*before, Approval(by, at, comment))
     missing = ticket.quorum - len(approvals)
     changed: dict[str, object] = {"approvals": _json(approvals)}
+    if written != ticket.edited:
+        changed |= {"edited": written, "edited_by": None if written is None else by}
     event: events.TicketApproved | events.TicketResolved
     if missing > 0:
-        event = events.TicketApproved(ticket_id=ticket_id, by=by, comment=comment, missing=missing)
+        event = events.TicketApproved(
+            ticket_id=ticket_id, by=by, comment=comment, missing=missing, arguments=written
+        )
     else:
         event = events.TicketResolved(
             ticket_id=ticket_id,
@@ -95,6 +110,7 @@ def approve(
             by=by,
             comment=comment,
             waited_us=_waited_us(ticket, at),
+            arguments=written,
         )
         changed |= {
             "state": TicketState.APPROVED.value,
@@ -108,6 +124,10 @@ def approve(
         if missing > 0:
             raise Conflict(
                 f"{missing} more must approve ticket {ticket_id}; the last can give a grant"
+            )
+        if written is not None:
+            raise Conflict(
+                "a grant goes with a yes to the call as it was made, not as you changed it"
             )
         given.append(grants.give(connection, ticket, grant, by=names_of(approvals), at=at))
     return append(connection, chain, [event, *given], at=at)[0]
@@ -316,6 +336,20 @@ def claim(connection: Connection, ticket: Ticket, *, at: datetime) -> bool:
         .values(state=TicketState.CLAIMED.value)
     )
     return claimed.rowcount == 1
+
+
+def _edited(ticket: Ticket, arguments: Mapping[str, object] | None) -> str | None:
+    """Return the arguments that a yes is for, where they are not the caller's."""
+    if arguments is not None:
+        try:
+            return edited(ticket.arguments, arguments)
+        except ValueError as error:
+            raise Conflict(f"ticket {ticket.id} cannot be approved so: {error}") from None
+    if ticket.edited is not None:
+        raise Conflict(
+            f"{ticket.edited_by} has changed the arguments of ticket {ticket.id}: a yes has to say to which"
+        )
+    return None
 
 
 def _waited_us(ticket: Ticket, at: datetime) -> int:

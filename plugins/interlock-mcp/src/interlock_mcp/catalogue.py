@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from interlock import Misuse
+from interlock import Misuse, schema_digest
 
 Definition: TypeAlias = dict[str, Any]
 
@@ -98,6 +98,13 @@ class Catalogue:
             return None
         was = self._pinned[name]
         return Change(name, digest(was), digest(now), now[0] if len(now) == 1 else now)
+
+    def schema(self, name: str) -> str | None:
+        """Return the digest of what arguments the tool takes, as it is pinned; None where it was never listed."""
+        pinned = self._pinned.get(name)
+        if not pinned:
+            return None
+        return schema_digest([one.get("inputSchema") for one in pinned])
 
     def accept(self, change: Change) -> None:
         """Pin the new definition of a tool, unless it has changed yet again."""

@@ -11,11 +11,21 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import anyio
+import msgspec
 from mcp import MCPError
 from mcp_types import INTERNAL_ERROR, METHOD_NOT_FOUND
 from opentelemetry import trace
 
-from interlock import ApprovalNeeded, InterlockError, Session, Tool, Usage, current_session, tool_of
+from interlock import (
+    ApprovalNeeded,
+    InterlockError,
+    Session,
+    Tool,
+    Usage,
+    current_call,
+    current_session,
+    tool_of,
+)
 from interlock_mcp.catalogue import Catalogue, Change, Definition
 from interlock_mcp.refusals import answer, tool_error
 from interlock_mcp.surfaces import JUDGED, PASSED, Request, changed, checked_server, described
@@ -113,6 +123,10 @@ class Gate:
             refused = await self._unchanged(str(params["name"]), lister)
             if refused is not None:
                 return refused
+            if call.tool.schema is None:
+                schema = self.catalogue.schema(str(params["name"]))
+                tool = msgspec.structs.replace(call.tool, schema=schema)
+                call = msgspec.structs.replace(call, tool=tool)
         return await self._judged(method, call, forward, of=str(params.get("name")))
 
     async def _judged(self, method: str, call: Request, forward: Forward, *, of: str) -> Result:
@@ -121,7 +135,7 @@ class Gate:
 
         async def run(judged: Mapping[str, Any]) -> Result:
             try:
-                return await forward(call.passed_on(judged))
+                return _noted(await forward(call.passed_on(judged)))
             except BaseException as error:
                 raised.append(error)
                 raise
@@ -235,6 +249,16 @@ class Gate:
         if isinstance(error, ApprovalNeeded):
             self.waiting.add(error.ticket.id)
             self._suspended.add(name)  # what is approved is looked at once more before it runs
+
+
+def _noted(result: Result) -> Result:
+    """Return *result*; of a call that a person has changed with a note, for the model to know what has run."""
+    call = current_call()
+    note = None if call is None else call.note
+    content = result.get("content")
+    if note is None or not isinstance(content, list):
+        return result
+    return {**result, "content": [*content, {"type": "text", "text": note}]}
 
 
 async def _made(session: Session, call: Request, run: Callable[..., Awaitable[Result]]) -> Any:

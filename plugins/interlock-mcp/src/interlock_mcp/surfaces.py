@@ -122,7 +122,7 @@ def described(
         case "sampling/createMessage":
             arguments = {**_plain(params), "model": _model(params)}
             tool = Tool(name=f"{server}:sampling", kind="model", model="model", labels=("mcp",))
-            return Request(tool, arguments, lambda _: dict(params))
+            return Request(tool, arguments, _sampled(params))
         case _:
             return Request(_tool(server, _KINDS[method]), _plain(params), _over(params))
 
@@ -166,7 +166,18 @@ def _over(params: Params) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
     """Put what was judged in the place of what was given."""
 
     def passed_on(judged: Mapping[str, Any]) -> dict[str, Any]:
-        return {**params, **{key: judged[key] for key in judged if key in params}}
+        return {**params, **{key: judged[key] for key in judged if key in params or judged[key]}}
+
+    return passed_on
+
+
+def _sampled(params: Params) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """Put what was judged in the place of what was given; but for the model, which only the client can choose."""
+
+    def passed_on(judged: Mapping[str, Any]) -> dict[str, Any]:
+        if judged["model"] != _model(params):
+            raise _invalid("the model of a sampling cannot be changed; change modelPreferences")
+        return {**params, **{key: judged[key] for key in judged if key != "model"}}
 
     return passed_on
 

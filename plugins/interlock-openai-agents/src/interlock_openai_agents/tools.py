@@ -29,7 +29,17 @@ from agents.tool_context import ToolContext
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from interlock import Refused, Ticket, Tool, current_session, errors, tool_of
+from interlock import (
+    Call,
+    Refused,
+    Ticket,
+    Tool,
+    current_call,
+    current_session,
+    errors,
+    schema_digest,
+    tool_of,
+)
 
 
 class StoreUnavailable(errors.StoreUnavailable, AgentsException):
@@ -63,7 +73,9 @@ class Governed:
         own = copy.copy(function_tool)  # the SDK then ties the copy's invoker to the copy
         self._own = own
         self._function: Callable[..., Any] | None = getattr(own, "__wrapped__", None)
-        self.declaration = tool_of(self._function) or Tool(name=own.qualified_name)
+        self.declaration = tool_of(self._function) or Tool(
+            name=own.qualified_name, schema=schema_digest(own.params_json_schema)
+        )
         self._defaults = _defaults(self._function)
         self._swallowed: dict[int, Exception] = {}
         self._paused: set[str] = set()
@@ -83,7 +95,9 @@ class Governed:
 
         async def run(judged: dict[str, Any]) -> Any:
             # The text is written anew, so that what was judged is what runs; defaults are the tool's to fill in.
-            text = json.dumps({key: judged[key] for key in sent})
+            call = current_call()
+            changed = () if call is None or call.edit is None else call.edit.changed
+            text = json.dumps({key: judged[key] for key in judged if key in sent or key in changed})
             try:
                 output = await self._invoke(context, text)
             except BaseException as error:
@@ -93,7 +107,7 @@ class Governed:
                 swallowed = self._swallowed.pop(id(context), None)
             if swallowed is None:
                 self._note_pause(context, output)
-                return output
+                return _noted(output, call)
             raised.append(swallowed)
             told.append(output)
             raise swallowed
@@ -195,6 +209,12 @@ class Governed:
         watched = copy.copy(invoker)
         watched._invoke_tool_impl = noting  # noqa: SLF001 - see above
         return watched
+
+
+def _noted(output: Any, call: Call | None) -> Any:
+    """Return *output*; of a call that a human has changed with a note, for the model to know what has run."""
+    note = None if call is None else call.note
+    return output if note is None or not isinstance(output, str) else f"{output}\n\n{note}"
 
 
 def is_agent(function_tool: FunctionTool) -> bool:

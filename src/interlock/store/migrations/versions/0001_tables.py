@@ -157,6 +157,8 @@ def _tickets(place: _Place) -> None:
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("opened_at", _TIME, nullable=False),
         sa.Column("expires_at", _TIME, nullable=False),
+        sa.Column("edited", sa.Text, comment="canonical JSON: what runs instead of the arguments"),
+        sa.Column("edited_by", sa.Text),
         sa.Column("decided_by", sa.Text),
         sa.Column("decided_at", _TIME),
         sa.Column("comment", sa.Text),
