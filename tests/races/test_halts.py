@@ -12,6 +12,7 @@ from sqlalchemy import Connection, select
 from interlock import Governor, events
 from interlock._halt import Halted, HaltTarget
 from interlock.store import halt_log, halts
+from interlock.store.events import from_row
 from interlock.store.statements import tables_of
 from tests.callers import history
 from tests.policies import document, rule
@@ -46,11 +47,11 @@ def _decided_since(connection: Connection, heads: dict[str, int]) -> dict[str, l
     table = tables_of(connection).events
     found: dict[str, list[bool]] = {}
     for session_id, head in heads.items():
-        query = select(table.c.body).where(
+        query = select(table).where(
             table.c.session_id == session_id, table.c.seq > head, table.c.kind == "call_decided"
         )
-        bodies = connection.execute(query.order_by(table.c.seq)).scalars()
-        decided = [events.decode(body) for body in bodies]
+        rows = connection.execute(query.order_by(table.c.seq))
+        decided = [from_row(row).event for row in rows]
         found[session_id] = [d.admitted for d in decided if isinstance(d, events.CallDecided)]
     return found
 
