@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast
 
 import anyio
 import anyio.to_thread
@@ -18,14 +18,13 @@ from sqlalchemy import Connection, MetaData
 
 from interlock._again import Replay, again
 from interlock._asking import OnAsk, checked
+from interlock._books import Books
 from interlock._call import Identity
 from interlock._clock import Clock, SystemClock
 from interlock._consult import Judges
 from interlock._drive import Machinery
-from interlock._feed import Feed
 from interlock._flights import Flights
 from interlock._halt import Halt, Halted, HaltTarget, Named
-from interlock._lease import LeaseKey, Occupancy
 from interlock._ledger import Entry
 from interlock._model_call import MODEL_CALL, ModelCall
 from interlock._plugins import Plugins
@@ -42,26 +41,21 @@ from interlock.evaluators import Panel
 from interlock.events import Recorded, SessionOpened, understood
 from interlock.policy import Policy, PolicyFile
 from interlock.policy.budgets import Budgets
-from interlock.store import halts, leases, policies, sessions, tickets, verify_counters
+from interlock.store import halts, policies, sessions, tickets
 from interlock.store.engine import Store
 from interlock.store.events import history
-from interlock.store.health import Health, health
 from interlock.store.statements import now
 from interlock.store.usage import Receipt
-from interlock.store.verify import Report, orphans, session_ids, verify
-from interlock.store.verify_budgets import disagreements
-from interlock.store.verify_leases import disagreements as leases_disagreements
 
 if TYPE_CHECKING:  # it costs a host's start-up a tenth of a second
     from sqlalchemy.orm import Session as OrmSession
 
 log = logging.getLogger("interlock")
 
-_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-class Governor:
+class Governor(Books):
     """
     The host's governor: one store, one policy, one set of plugins, one clock.
 
@@ -125,6 +119,7 @@ class Governor:
         self._budgets = _budgets(found, budgets)
         judges = None if found is None else self._judges(found)
         store = Store(url, clock=clock, prefix=table_prefix, schema_name=schema, metadata=metadata)
+        super().__init__(store, known)
         self._machinery = Machinery(
             judges=judges,
             plugins=known,
@@ -331,7 +326,7 @@ class Governor:
         entry = self._entry(fields)
         if within is not None:
             return entry.checked(self.join(within, entry.operation))
-        store, flights = self._machinery.store, self._machinery.flights
+        store, flights = self._store, self._machinery.flights
         receipt = store.write(entry.operation)
         recorded: tuple[Recorded, ...] = ()
         if receipt.orders and (by := self._halting()) is not None:
@@ -341,7 +336,7 @@ class Governor:
     async def arecord_usage(self, **fields: Unpack[Fields]) -> Receipt:
         """Do as `record_usage` does without blocking the event loop."""
         entry = self._entry(fields)
-        store, flights = self._machinery.store, self._machinery.flights
+        store, flights = self._store, self._machinery.flights
         receipt, held = await store.awrite(entry.operation)
         recorded: tuple[Recorded, ...] = ()
         if receipt.orders and (by := self._halting()) is not None:
@@ -376,136 +371,6 @@ class Governor:
             model=model, provider=provider, estimate=estimate, arguments=arguments, name=name
         )
 
-    def write(
-        self,
-        operation: Callable[Concatenate[Connection, _P], _T],
-        /,
-        *args: _P.args,
-        **kwargs: _P.kwargs,
-    ) -> _T:
-        """
-        Run *operation*, a function of a `Connection`, in a transaction of its own; return its result once durable.
-
-        Example: `governor.write(tickets.approve, ticket_id, by="ann")`. Plugins are shown the events that an
-        operation returns.
-
-        Raises:
-            StoreUnavailable: nothing was written.
-        """
-        result = self._machinery.store.write(operation, *args, **kwargs)
-        self._show(result)
-        return result
-
-    async def awrite(
-        self,
-        operation: Callable[Concatenate[Connection, _P], _T],
-        /,
-        *args: _P.args,
-        **kwargs: _P.kwargs,
-    ) -> _T:
-        """
-        Do as `write` does without blocking the event loop.
-
-        Raises:
-            StoreUnavailable: nothing was written.
-            BaseException: a cancellation, raised once the result is durable.
-        """
-        result, held = await self._machinery.store.awrite(operation, *args, **kwargs)
-        self._show(result)
-        if held is not None:
-            raise held
-        return result
-
-    def join(
-        self,
-        transaction: Connection | OrmSession,
-        operation: Callable[Concatenate[Connection, _P], _T],
-        /,
-        *args: _P.args,
-        **kwargs: _P.kwargs,
-    ) -> _T:
-        """
-        Run *operation* in the host's own transaction, on this governor's tables; commit and rollback stay the host's.
-
-        Of an `AsyncSession` give the session that `run_sync` passes on. Plugins are not shown the event, which may yet
-        be rolled back.
-
-        Raises:
-            Exception: what the database raises, as in all that the host does in this transaction.
-        """
-        connection = (
-            transaction if isinstance(transaction, Connection) else transaction.connection()
-        )
-        return operation(self._machinery.store.bind(connection), *args, **kwargs)
-
-    def read(
-        self,
-        operation: Callable[Concatenate[Connection, _P], _T],
-        /,
-        *args: _P.args,
-        **kwargs: _P.kwargs,
-    ) -> _T:
-        """
-        Run *operation* on a snapshot, beside the writer; it cannot write.
-
-        Raises:
-            StoreUnavailable: the store did not answer, or *operation* tried to write.
-        """
-        return self._machinery.store.read(operation, *args, **kwargs)
-
-    def feed(
-        self,
-        *,
-        after: str | None = None,
-        session: str | None = None,
-        kinds: Iterable[str] = (),
-        follow: bool = False,
-        page: int = 500,
-    ) -> Feed:
-        """
-        Return an iterator, sync and async, over all committed events: each once, those of a session in their order.
-
-        None is missed, however many write at once and however long their transactions take. A projection keeps
-        `cursor` of what is returned together with what it has made of the events.
-
-        Example: `for recorded in governor.feed(after=cursor): …`, or `async for` with `follow=True`.
-
-        Args:
-            after: The cursor of a feed, where this one goes on; None: at the beginning; `now`: after what is visible
-                when it is first asked.
-            session: The id of the only session; all by default.
-            kinds: The only kinds of events, such as `call_decided`; all by default. A cursor of a feed with these goes
-                on in one with the same, and a cursor of all events in any.
-            follow: Whether to wait for more, until it is closed, or the governor is. Who does not follow gets what is
-                committed, except what comes after a transaction that has been open for more than a second and may
-                have been given an earlier place: that comes the next time.
-            page: How many events are read at once.
-
-        Raises:
-            Misuse: *after* is no cursor, or one of a feed of other events.
-            Conflict: raised by the iteration: the store is not the one that the cursor is of, or was restored to an
-                earlier state; or there is no such session.
-            StoreUnavailable: raised by the iteration, which can be continued.
-        """
-        return Feed(
-            self._machinery.store,
-            after=after,
-            session=session,
-            kinds=kinds,
-            follow=follow,
-            page=page,
-        )
-
-    def verify(self) -> Iterator[Report]:
-        """Verify every session, newest first, then what is left of deleted ones, a report each; see `store.verify`."""
-        before: str | None = None
-        while page := self.read(session_ids, before=before):
-            for session_id in page:
-                yield self.read(verify, session_id)
-            before = page[-1]
-        for session_id in self.read(orphans):
-            yield self.read(verify, session_id)
-
     def _judges(self, policy: Policy) -> Judges:
         panel = Panel(policy, self._evaluators, self._offered)
         self._panels.append(panel)  # sessions that are open may still ask the one before
@@ -521,11 +386,6 @@ class Governor:
                 error,
             )
 
-    def _show(self, result: object) -> None:
-        for recorded in result if isinstance(result, list) else [result]:
-            if isinstance(recorded, Recorded):
-                self._machinery.plugins.recorded(recorded)
-
     def _shown(
         self, entry: Entry, receipt: Receipt, following: tuple[Recorded, ...] = ()
     ) -> Receipt:
@@ -537,7 +397,7 @@ class Governor:
         around = session_of(self._machinery)
         return Entry(
             fields,
-            plugins=self._machinery.plugins,
+            plugins=self._plugins,
             budgets=self._budgets,
             identity=None if around is None else around.identity,
             session_id=None if around is None else around.id,
@@ -600,48 +460,6 @@ class Governor:
         """
         return self.write(halts.release, halt_id, reason=reason, by=by)
 
-    def halts(
-        self, *, after: str | None = None, limit: int = 50, released: bool = False
-    ) -> list[Halt]:
-        """
-        Return up to *limit* halts that stand, oldest first, engaged after the halt whose id is *after*.
-
-        With *released*, those that were released are among them.
-        """
-        return self.read(halts.standing, after=after, limit=limit, released=released)
-
-    def health(self) -> Health:
-        """
-        Return how the store is, and how far this process is behind with writing; history makes it no slower.
-
-        Raises:
-            StoreUnavailable: the store did not answer, which is an answer, too.
-        """
-        return msgspec.structs.replace(self.read(health), writing=self._machinery.store.writing())
-
-    def verify_counters(self) -> list[str]:
-        """Recompute the counters from the events; return a sentence for each that disagrees."""
-        return self.read(verify_counters.disagreements)
-
-    def leases(
-        self, *, lease: str | None = None, after: LeaseKey | None = None, limit: int = 50
-    ) -> list[Occupancy]:
-        """
-        Return who holds which lease: up to *limit* parts of leases, by name.
-
-        A holder whose `expires_at` has passed has lost it, and is shown until the next takes its slot.
-
-        Args:
-            lease: Only the lease of this name.
-            after: Only parts that come after the one with this key.
-            limit: How many at most.
-        """
-        return self.read(leases.standing, lease=lease, after=after, limit=limit)
-
-    def verify_leases(self) -> list[str]:
-        """Recompute who holds which lease; return a sentence for each row that disagrees."""
-        return self.read(leases_disagreements)
-
     def replay(self, session_id: str, *, policy: Policy | str | Path | None = None) -> Replay:
         """
         Go through a session again by what was recorded, and compare; nothing is written, and no tool runs.
@@ -677,23 +495,19 @@ class Governor:
     def _stored(self, digest: str) -> Policy:
         return Policy.parse(self.read(policies.document, digest), path=f"policy {digest}")
 
-    def verify_budgets(self) -> list[str]:
-        """Recompute what is reserved and spent of every budget; return a sentence for each row that disagrees."""
-        return self.read(disagreements)
-
     def close(self) -> None:
         """
         Commit what waits and let go of the store. Calling it again does nothing.
 
         Sessions that are still open stay open in the books; calls made in them from now on raise StoreUnavailable.
         """
-        if not self._machinery.store.is_closed:
-            self._machinery.plugins.closing()
+        if not self._store.is_closed:
+            self._plugins.closing()
         for panel in self._panels:
             panel.close()
         self._machinery.flights.close()
         self._machinery.renewals.close()
-        self._machinery.store.close()
+        self._store.close()
 
     def __enter__(self) -> Self:
         return self

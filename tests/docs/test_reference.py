@@ -42,8 +42,8 @@ def test_api_lists_every_method(kind: type) -> None:
     """Broken if a method is public and unknown to readers, or documented and gone."""
     public = {
         name
-        for name, member in vars(kind).items()
-        if inspect.isroutine(member) and not name.startswith("_")
+        for name, member in inspect.getmembers(kind, inspect.isroutine)
+        if not name.startswith("_")
     }
     assert public == {first(row) for row in rows("api", kind.__name__)}
 
