@@ -24,6 +24,7 @@ from typing import Any, TypeAlias
 from _tools import POLICY, refund
 
 from interlock import Governor
+from interlock._counters import What
 from interlock.store.tables import DEFAULT as TABLES
 from interlock.store.turnstile import turnstile
 
@@ -36,8 +37,13 @@ _HEAD = "SELECT status, head, head_hash FROM sessions WHERE id = {0}"
 _ADVANCE = "UPDATE sessions SET head = {0}, head_hash = {0} WHERE id = {0}"
 _GIVEN = [column.name for column in TABLES.events.columns if column.identity is None]
 _INSERT = f"INSERT INTO events ({', '.join(_GIVEN)}) VALUES ({', '.join(['{0}'] * len(_GIVEN))})"  # noqa: S608 - marks
-_OPEN = "INSERT INTO intents VALUES ({0}, {0}, {0}, {0}, NULL)"
+_OPEN = "INSERT INTO intents (session_id, call_id, tool, admitted_at) VALUES ({0}, {0}, {0}, {0})"
 _CLOSE = "DELETE FROM intents WHERE session_id = {0} AND call_id = {0}"
+_COUNTED = "SELECT what, day, name, shard FROM counters WHERE what = {0}"
+_COUNT = (
+    "INSERT INTO counters (what, day, name, shard, n, amount) VALUES ({0}, {0}, {0}, {0}, {0}, 0) "
+    "ON CONFLICT (what, day, name, shard) DO UPDATE SET n = counters.n + excluded.n"
+)
 
 MAX_BATCH = 512
 """As the store's writer."""
@@ -58,10 +64,13 @@ class Floor(ABC):
         self._session_id = session.id
         self._seq = 4
         self._connect(url)
-        rows = self._model(self._said("SELECT * FROM events WHERE session_id = {0} ORDER BY seq"))
+        history = self._said("SELECT * FROM events WHERE session_id = {0} ORDER BY seq")
+        rows = self._model(history, self._session_id)
         self._decided, self._finished = rows[1], rows[2]
+        [self._decisions] = self._model(self._said(_COUNTED), What.DECISIONS.value)
+        [self._endings] = self._model(self._said(_COUNTED), What.FINISHED.value)
         self._head = self._said(f"{_HEAD}{self.lock}")
-        self._statements = tuple(map(self._said, (_INSERT, _ADVANCE, _OPEN, _CLOSE)))
+        self._statements = tuple(map(self._said, (_INSERT, _ADVANCE, _COUNT, _OPEN, _CLOSE)))
 
     lock = ""
 
@@ -84,7 +93,12 @@ class Floor(ABC):
                 opened.append((session, call, "refund", decided[3]))
             else:
                 closed.append((session, call))
-        self._write(rows, (self._seq, rows[-1][11], session), opened, closed)
+        counted = [
+            (*what, len(rows))
+            for what, rows in ((self._decisions, opened), (self._endings, closed))
+            if rows
+        ]
+        self._write(rows, (self._seq, rows[-1][11], session), counted, opened, closed)
 
     def call(self) -> None:
         """Write one call alone: its intent, then its outcome."""
@@ -103,13 +117,15 @@ class Floor(ABC):
     def _connect(self, url: str) -> None: ...
 
     @abstractmethod
-    def _model(self, query: str) -> list[Row]: ...
+    def _model(self, query: str, of: str) -> list[Row]: ...
 
     @abstractmethod
     def _transaction(self) -> AbstractContextManager[object]: ...
 
     @abstractmethod
-    def _write(self, rows: list[Row], head: Row, opened: list[Row], closed: list[Row]) -> None: ...
+    def _write(
+        self, rows: list[Row], head: Row, counted: list[Row], opened: list[Row], closed: list[Row]
+    ) -> None: ...
 
 
 class SqliteFloor(Floor):
@@ -123,8 +139,8 @@ class SqliteFloor(Floor):
         self._connection = opened(path)
         self._turn = turnstile(path)
 
-    def _model(self, query: str) -> list[Row]:
-        return self._connection.execute(query, (self._session_id,)).fetchall()
+    def _model(self, query: str, of: str) -> list[Row]:
+        return self._connection.execute(query, (of,)).fetchall()
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -133,12 +149,15 @@ class SqliteFloor(Floor):
             yield
             self._connection.execute("COMMIT")
 
-    def _write(self, rows: list[Row], head: Row, opened: list[Row], closed: list[Row]) -> None:
-        insert, advance, opening, closing = self._statements
+    def _write(
+        self, rows: list[Row], head: Row, counted: list[Row], opened: list[Row], closed: list[Row]
+    ) -> None:
+        insert, advance, counting, opening, closing = self._statements
         driver = self._connection
         driver.execute(self._head, (self._session_id,)).fetchone()
         driver.executemany(insert, rows)
         driver.execute(advance, head)
+        driver.executemany(counting, counted)
         if opened:
             driver.executemany(opening, opened)
         if closed:
@@ -157,8 +176,8 @@ class PostgresFloor(Floor):
     def _connect(self, url: str) -> None:
         self._connection = opened_postgres(url)
 
-    def _model(self, query: str) -> list[Row]:
-        return self._connection.execute(query, (self._session_id,)).fetchall()
+    def _model(self, query: str, of: str) -> list[Row]:
+        return self._connection.execute(query, (of,)).fetchall()
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -167,14 +186,17 @@ class PostgresFloor(Floor):
             yield
             self._connection.execute("COMMIT")
 
-    def _write(self, rows: list[Row], head: Row, opened: list[Row], closed: list[Row]) -> None:
-        insert, advance, opening, closing = self._statements
+    def _write(
+        self, rows: list[Row], head: Row, counted: list[Row], opened: list[Row], closed: list[Row]
+    ) -> None:
+        insert, advance, counting, opening, closing = self._statements
         cursor = self._connection.cursor()
         locked = cursor.execute(self._head, (self._session_id,))
         if self._bulk:
             locked.fetchone()
         cursor.executemany(insert, rows)
         cursor.execute(advance, head)
+        cursor.executemany(counting, counted)
         if opened:
             cursor.executemany(opening, opened)
         if closed:

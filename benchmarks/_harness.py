@@ -59,6 +59,7 @@ class Options:
     How a benchmark was called.
 
     Attributes:
+        once: Measure each cell once, in little.
         quick: End within 50 seconds.
         json: Print one JSON object of named ratios, and nothing else, on standard output.
         rounds: How often each cell is measured.
@@ -70,20 +71,24 @@ class Options:
         """Read the command line; *parts* are what `--only` can name, each also by what it begins with."""
         parser = argparse.ArgumentParser(description=description)
         parser.add_argument("--quick", action="store_true", help="end within 50 seconds")
+        parser.add_argument(
+            "--once", action="store_true", help="each cell once, in little: to see that it runs"
+        )
         parser.add_argument("--json", action="store_true", help="print only the ratios, as JSON")
         if parts:
             parser.add_argument(
                 "--only", metavar="CELL,...", default="", help=f"of: {', '.join(parts)}"
             )
         given = parser.parse_args()
-        self.quick: bool = given.quick
+        self.once: bool = given.once
+        self.quick: bool = given.quick or given.once
         self.json: bool = given.json
         wanted = tuple(filter(None, getattr(given, "only", "").split(",")))
         self.only = [part for part in parts if not wanted or part.startswith(wanted)]
         if parts and not self.only:
             parser.error(f"--only: none of {', '.join(parts)}")
-        self.rounds = 5 if self.quick else 9
-        self.seconds = 0.3 if self.quick else 1.0
+        self.rounds = 1 if self.once else 5 if self.quick else 9
+        self.seconds = 0.02 if self.once else 0.3 if self.quick else 1.0
 
 
 def interleaved(options: Options, cells: Mapping[str, Cell]) -> dict[str, Result]:

@@ -23,22 +23,17 @@ from typing import Any
 import wrapt
 from _harness import Options, Sample, interleaved, show, timed
 
-from interlock import Call, Identity, Policy, Tool, governed, hookimpl
+from interlock import Call, Governor, Identity, Policy, Tool, governed, hookimpl
 from interlock._call import describe
 from interlock._canonical import canonical, digest
 from interlock._clock import SystemClock, new_id
 from interlock._decide import decide
 from interlock._drive import Judges, Machinery, Performer
-from interlock._flights import Flights
 from interlock._flow import Admission, Admit, Settle
-from interlock._plugins import Plugins
 from interlock._scope import Scope, entered
 from interlock._state import SessionStatus
-from interlock._telemetry import Telemetry
 from interlock._usage import Estimate
-from interlock.evaluators import Panel
 from interlock.events import GENESIS, SessionOpened, link
-from interlock.store.engine import Store
 
 RULES = 10_000
 IDENTITY = Identity(agent="bench", user="u-17", org="acme")
@@ -104,18 +99,9 @@ class Sitting:
 
 def sitting() -> Sitting:
     """Return a session under a policy of many rules, with one plugin."""
-    judge = policy()
-    judges = Judges(policy=judge, panel=Panel(judge, {}))
-    store, clock = Store("sqlite://", clock=None), SystemClock()
-    machinery = Machinery(
-        store=store,
-        judges=judges,
-        plugins=Plugins([Watcher()]),
-        telemetry=Telemetry(),
-        clock=clock,
-        flights=Flights(store, clock),
-    )
-    return Sitting(machinery, judges)
+    machinery = Governor("sqlite://", policy=policy(), plugins=[Watcher()])._machinery  # noqa: SLF001 - without its transactions
+    assert machinery.judges is not None
+    return Sitting(machinery, machinery.judges)
 
 
 def policy() -> Policy:

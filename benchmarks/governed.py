@@ -215,7 +215,7 @@ def main() -> None:
     """Measure and show."""
     options = Options(__doc__, parts=[f"{kind}.{crowd}" for kind in DATABASES for crowd in CROWDS])
     wanted = options.only
-    if options.quick:
+    if options.quick and not options.once:
         options.rounds, options.seconds = 3, 0.15
     kinds = [kind for kind in DATABASES if any(part.startswith(kind) for part in wanted)]
     with databases(kinds) as fresh, directory() as place, ExitStack() as stack:
