@@ -64,6 +64,9 @@ MADE: dict[type[InterlockError], Callable[[], InterlockError]] = {
     errors.HaltedError: lambda: errors.HaltedError(
         "stopped", decision=REFUSED, call=CALL, halt=HALT, ran=True
     ),
+    errors.InProgress: lambda: errors.InProgress("runs", decision=REFUSED, call=CALL, first="c-1"),
+    errors.KeyReused: lambda: errors.KeyReused("other", decision=REFUSED, call=CALL, first="c-1"),
+    errors.AlreadyDone: lambda: errors.AlreadyDone("done", decision=REFUSED, call=CALL, first="c"),
     errors.LeaseTaken: lambda: errors.LeaseTaken(
         "taken", decision=REFUSED, call=CALL, leases=(OCCUPANCY,)
     ),
@@ -85,11 +88,16 @@ MADE: dict[type[InterlockError], Callable[[], InterlockError]] = {
 
 def kinds(base: type[InterlockError] = InterlockError) -> list[type[InterlockError]]:
     """Every kind of error that is Interlock's own, *base* first."""
+    return [base, *(each for kind in below(base) for each in kinds(kind))]
+
+
+def below(base: type[InterlockError]) -> list[type[InterlockError]]:
+    """Those of ours that are first of all a *base*."""
     own = [kind for kind in base.__subclasses__() if kind.__module__ == errors.__name__]
-    return [base, *(each for kind in own for each in kinds(kind))]
+    return [kind for kind in own if kind.__bases__[0] is base]
 
 
-LEAVES = [kind for kind in kinds() if not kind.__subclasses__()]
+LEAVES = [kind for kind in kinds() if not below(kind)]
 
 
 def test_the_tree_is_the_one_that_is_drawn() -> None:

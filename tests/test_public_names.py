@@ -12,6 +12,7 @@ import interlock
 from interlock import errors, events, hookspecs, testing
 
 NAMES = [
+    "AlreadyDone",
     "Answer",
     "ApprovalNeeded",
     "BudgetExceeded",
@@ -24,7 +25,9 @@ NAMES = [
     "Grant",
     "HaltedError",
     "Identity",
+    "InProgress",
     "InterlockError",
+    "KeyReused",
     "LeaseLost",
     "LeaseTaken",
     "Misuse",

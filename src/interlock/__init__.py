@@ -14,11 +14,14 @@ from interlock._ticket import Ticket
 from interlock._usage import Usage
 from interlock._verdict import Decision, Opinion, Verdict
 from interlock.errors import (
+    AlreadyDone,
     ApprovalNeeded,
     BudgetExceeded,
     Denied,
     HaltedError,
+    InProgress,
     InterlockError,
+    KeyReused,
     LeaseLost,
     LeaseTaken,
     Misuse,
@@ -31,6 +34,7 @@ from interlock.hookspecs import hookimpl
 from interlock.policy import Policy
 
 __all__ = [
+    "AlreadyDone",
     "Answer",
     "ApprovalNeeded",
     "BudgetExceeded",
@@ -43,7 +47,9 @@ __all__ = [
     "Grant",
     "HaltedError",
     "Identity",
+    "InProgress",
     "InterlockError",
+    "KeyReused",
     "LeaseLost",
     "LeaseTaken",
     "Misuse",

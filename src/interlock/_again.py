@@ -20,7 +20,7 @@ from interlock import _flow, events
 from interlock._budget import Account, Claim
 from interlock._call import Call, Identity, digest_of
 from interlock._decide import Counsel, Recalled, asks, decide, judge
-from interlock._flow import Admission, Ending, Flow, Reviewed, Settlement
+from interlock._flow import Admission, Ending, First, Flow, Reviewed, Settlement
 from interlock._grant import Standing
 from interlock._memory import Steered, recalled, remembering
 from interlock._requests import Requests
@@ -453,6 +453,10 @@ class _Recorded(Exception):
 
 def _admission(recorded: events.Recorded, call: Call, judged: _Judged) -> Admission:
     decision, ticket = judged.decision, judged.ticket
+    event = recorded.event
+    if isinstance(event, events.CallDecided) and event.repeats is not None:
+        first = First(call_id=event.repeats, payload="")
+        return Admission(decision=decision, recorded=recorded, first=first, repeats=True)
     if ticket is None and asks(decision) and judged.grant is None:  # it is opened now
         ticket = Ticket(
             id="",
@@ -475,16 +479,22 @@ def _admission(recorded: events.Recorded, call: Call, judged: _Judged) -> Admiss
 def _differences(event: events.CallDecided, judged: _Judged, *, runs: bool) -> Iterator[Difference]:
     decision = judged.decision
     yield from _compared("verdict", event.verdict, decision.verdict)
-    yield from _compared("admitted", event.admitted, decision.admits)
+    admits = decision.admits and event.repeats is None
+    yield from _compared("admitted", event.admitted, admits)
     yield from _compared("reason", event.reason, decision.reason)
     yield from _compared("mode", event.mode, decision.mode)
     yield from _compared("approved_by", event.approved_by, decision.approved_by)
-    yield from _compared("grant_id", event.grant_id, judged.grant.id if judged.grant else None)
-    if asks(decision) and (judged.ticket is not None or judged.grant is not None):
+    if event.repeats is None:
+        yield from _compared("grant_id", event.grant_id, judged.grant.id if judged.grant else None)
+    if (
+        event.repeats is None
+        and asks(decision)
+        and (judged.ticket is not None or judged.grant is not None)
+    ):
         yield from _compared("ticket_id", event.ticket_id, judged.ticket and judged.ticket.id)
     yield from _compared("opinions", _listed(event.opinions), _listed(decision.opinions))
-    if runs != decision.admits:
-        yield Difference("ran", str(decision.admits), str(runs))
+    if runs != admits:
+        yield Difference("ran", str(admits), str(runs))
 
 
 def _compared(field: str, recorded: object, now: object) -> Iterator[Difference]:

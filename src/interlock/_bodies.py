@@ -44,7 +44,7 @@ def call_function(
     """Run a plain function. If it returns a coroutine, that is what is run: the effect is in awaiting it."""
     flow = performer.flow()
     run: Run = drive(flow, performer)
-    function = _acting(run, performer, function, _nothing)
+    function = _acting(run, performer, function, _giver)
     arguments = performer.rewritten or arguments
     with performer.running(run):
         token = enter(scope)  # `entered` takes longer
@@ -70,7 +70,7 @@ async def call_coroutine(
     """Run a coroutine function."""
     flow = performer.flow()
     run: Run = await adrive(flow, performer)
-    function = _acting(run, performer, function, _anothing)
+    function = _acting(run, performer, function, _agiver)
     arguments = performer.rewritten or arguments
     result: Any = None
     with performer.running(run):
@@ -306,6 +306,7 @@ async def _finish_later(
     performer: Performer, scope: Scope, flow: Flow, run: Run, result: Awaitable[Any]
 ) -> Any:
     value: Any = None
+    performer.keeps = False  # who repeats the call is given something to await, which is not this
     with performer.running(run), entered(scope):
         try:
             with performer.flight() as flight:
@@ -322,28 +323,52 @@ async def _finish_later(
 
 
 def _acting(
-    run: Run, performer: Performer, function: Callable[..., Any], nothing: Callable[..., Any]
+    run: Run,
+    performer: Performer,
+    function: Callable[..., Any],
+    giver: Callable[[Any], Callable[..., Any]],
 ) -> Callable[..., Any]:
-    """Return what runs: *function*, or in a dry run what stands in for it: *nothing*, unless one was declared."""
-    return (performer.stand_in or nothing) if run.simulated else function
+    """
+    Return what runs: *function*, or what stands in for it.
+
+    That is what a *giver* returns: it gives what the call gave before, or in a dry run nothing, unless another was
+    declared.
+    """
+    if not run.simulated:
+        return function
+    if run.given:
+        return giver(run.given[0])
+    return performer.stand_in or giver(None)
 
 
-def _nothing(*_: object, **__: object) -> None:
-    return None
+def _giver(value: Any) -> Callable[..., Any]:
+    def give(*_: object, **__: object) -> Any:
+        return value
+
+    return give
 
 
-async def _anothing(*_: object, **__: object) -> None:
-    return None
+def _agiver(value: Any) -> Callable[..., Any]:
+    async def give(*_: object, **__: object) -> Any:
+        return value
+
+    return give
 
 
-def _no_items(*_: object, **__: object) -> Generator[Any, Any, Any]:
-    return
-    yield
+def _no_items(_: Any) -> Callable[..., Any]:
+    def give(*_: object, **__: object) -> Generator[Any, Any, Any]:
+        return
+        yield
+
+    return give
 
 
-async def _ano_items(*_: object, **__: object) -> AsyncGenerator[Any, Any]:
-    return
-    yield
+def _ano_items(_: Any) -> Callable[..., Any]:
+    async def give(*_: object, **__: object) -> AsyncGenerator[Any, Any]:
+        return
+        yield
+
+    return give
 
 
 def halted(halt: Halt | None) -> Ending:

@@ -49,6 +49,8 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
         model: Of a model call, the name of the argument that says which model; None: the tool's name is the model's.
         provider: Of a model call, whose model, such as `openai`; None when that is not said.
         schema: The digest of what parameters it takes, of which `schema_digest` makes one; None: not known.
+        idempotency_key: The names of the arguments that tell one effect of it from another, sorted; none: every call is
+            another one.
     """
 
     name: str
@@ -62,6 +64,20 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None
     provider: str | None = None
     schema: str | None = None
+    idempotency_key: tuple[str, ...] = ()
+
+
+class Idempotency(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What tells that a call was made before.
+
+    Attributes:
+        key: SHA-256 over the organisation, the tool and the arguments that are its idempotency key.
+        payload: SHA-256 of all arguments, secrets too.
+    """
+
+    key: str
+    payload: str
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,6 +128,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         leases: By name, the fencing token of each lease that was taken for it, while it runs; see `current_call`.
         leases_lost: Names of those of them that it has lost, as far as that is known here.
         edit: Who has changed its arguments, where a human has.
+        idempotency: What tells that it was made before, where its tool says what does.
     """
 
     id: str
@@ -130,6 +147,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     leases: Mapping[str, int] = _NO_LEASES
     leases_lost: tuple[str, ...] = ()
     edit: Edit | None = None
+    idempotency: Idempotency | None = None
 
     @property
     def note(self) -> str | None:
@@ -181,6 +199,12 @@ def describe(
         faults += (str(error),)
     before, after = _frame(identity.agent, identity.org, session_id, tool.name, tool.schema)
     digest = _canonical.digest_within(before, recorded, after)
+    idempotency: Idempotency | None = None
+    if tool.idempotency_key and not faults:
+        try:
+            idempotency = _idempotency(tool, identity, data, recorded)
+        except ValueError as error:
+            faults += (str(error),)
     if tool.secrets and copied:
         recorded = _canonical.encode(_canonical.masked(data, tool.secrets))
     call = Call(
@@ -195,6 +219,7 @@ def describe(
         cost=cost,
         model=_model(tool, seen) if tool.kind == "model" else None,
         faults=faults,
+        idempotency=idempotency,
     )
     return call, copied
 
@@ -266,6 +291,22 @@ def _check_secrets(tool: Tool) -> None:
             raise ValueError(
                 f"argument {name!r} is declared as the {option}, which is recorded, and as a secret"
             )
+
+
+def _idempotency(
+    tool: Tool, identity: Identity, data: Mapping[str, _canonical.Tree], recorded: bytes
+) -> Idempotency:
+    missing = [name for name in tool.idempotency_key if data.get(name) is None]
+    if missing:
+        raise ValueError(f"argument {missing[0]!r}, declared as the idempotency key, is missing")
+    within = _canonical.encode(
+        {
+            "key": {name: data[name] for name in tool.idempotency_key},
+            "org": _canonical.tree(identity.org),
+            "tool": _canonical.tree(tool.name),
+        }
+    )
+    return Idempotency(key=_canonical.digest(within), payload=_canonical.digest(recorded))
 
 
 def _cost(name: str, arguments: Mapping[str, Any]) -> Decimal:

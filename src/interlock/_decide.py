@@ -233,5 +233,24 @@ def taken(lease: Occupancy, at: datetime) -> Opinion:
     return _deny(f"lease {name} is taken by {held}{more}", f"lease:{name}")
 
 
+def in_progress(first: str) -> Opinion:
+    """Return what is said to a call while the *first* with its idempotency key runs, or is in doubt."""
+    return _deny(
+        f"call {first} has the same idempotency key, and has not ended, or nobody knows how",
+        IDEMPOTENCY,
+    )
+
+
+def reused(first: str) -> Opinion:
+    """Return what is said to a call whose idempotency key the *first* has, with other arguments."""
+    return _deny(
+        f"call {first} has the same idempotency key and was made with other arguments", IDEMPOTENCY
+    )
+
+
+IDEMPOTENCY = "idempotency"
+"""Who keeps a call from running beside the first with its key."""
+
+
 def _deny(reason: str, author: str = "interlock") -> Opinion:
     return Opinion(verdict=Verdict.DENY, reason=reason, author=author)

@@ -86,6 +86,7 @@ class Performer:
         lay: Says how the tool is called with all arguments by name, given which were changed and what they were before;
             None: whoever calls it cannot be given others.
         rewritten: What the tool is called with instead, where a human has changed it.
+        keeps: Whether what it gives can be given again to who repeats the call.
         ticket: The ticket that the call is resumed by; it runs by that, or not at all.
         while_paused: Whether the call may run in a session that is paused.
     """
@@ -106,6 +107,7 @@ class Performer:
         self.origin: Origin | None = None
         self.lay: Lay | None = None
         self.rewritten: Arguments | None = None
+        self.keeps = True
         self.ticket: Ticket | None = None
         self.while_paused = False
         self._made: tuple[Call, dict[str, Any]] | None = None
@@ -329,6 +331,7 @@ class Performer:
                 duration_us=self._duration_us(),
                 trace=effect.trace,
                 reviewed=effect.reviewed,
+                keeps=self.keeps,
             )
         if not isinstance(effect, (_flow.Admit, _flow.Ask)):
             raise _unknown(effect)

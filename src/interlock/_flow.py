@@ -22,6 +22,7 @@ from interlock._call import Call
 from interlock._decide import Counsel, stop
 from interlock._halt import Halt, Order
 from interlock._lease import Occupancy, Slot
+from interlock._restored import restored
 from interlock._ticket import Ticket, TicketState
 from interlock._verdict import Decision, Mode, Opinion, Verdict, combine
 from interlock.events import Outcome, Recorded, TraceIds
@@ -65,6 +66,23 @@ class Reviewed(msgspec.Struct, frozen=True, kw_only=True):
     withheld: bool = False
 
 
+class First(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    The call that was made before with the idempotency key of another.
+
+    Attributes:
+        call_id: Its id.
+        payload: The digest of its arguments.
+        outcome: How it ended; None as long as nobody knows.
+        result: What it gave, as canonical JSON; None where that is not kept.
+    """
+
+    call_id: str
+    payload: str
+    outcome: Outcome | None = None
+    result: str | None = None
+
+
 class Admission(msgspec.Struct, frozen=True, kw_only=True):
     """
     What the admitting transaction decided and wrote.
@@ -79,6 +97,8 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
         slots: Of which leases it holds one.
         taken: The leases of which it needs one and none is left.
         orders: What the policy wants halted because of it.
+        first: The call that was made before with its idempotency key, where it counts.
+        repeats: Whether it is given what that one gave, instead of being run.
     """
 
     decision: Decision
@@ -90,6 +110,8 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     slots: tuple[Slot, ...] = ()
     taken: tuple[Occupancy, ...] = ()
     orders: tuple[Order, ...] = ()
+    first: First | None = None
+    repeats: bool = False
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,9 +191,10 @@ class Rewrite(Effect[Call], frozen=True):
 
 
 class Run(Effect[Ending], frozen=True):
-    """Run the tool, once; or, in a dry run, its simulation."""
+    """Run the tool, once; or, in a dry run, its simulation; or give what it gave before, and run nothing."""
 
     simulated: bool = False
+    given: tuple[Any, ...] = ()
 
 
 class Review(Effect[Reviewed], frozen=True):
@@ -230,6 +253,9 @@ def govern(call: Call, *, reviewed: bool, ticket: Ticket | None = None) -> Flow:
             call = yield Rewrite(call, None)
             continue
         decision, ticket = decided.decision, decided.ticket
+        if decided.repeats:
+            repetition: Ending = yield Run(call, simulated=True, given=(_given(call, decided),))
+            return repetition.result
         if decision.simulates:
             simulation: Ending = yield Run(call, simulated=True)
             return simulation.result
@@ -246,6 +272,14 @@ def govern(call: Call, *, reviewed: bool, ticket: Ticket | None = None) -> Flow:
         call = again
     ending: Ending = yield Run(call)
     return (yield from _concluded(call, decision, ending, trace, reviewed=reviewed))
+
+
+def _given(call: Call, admission: Admission) -> Any:
+    """Return what the first call with the same idempotency key returned."""
+    first = admission.first
+    if first is None or first.result is None:
+        raise refusal(call, admission)
+    return restored(msgspec.json.decode(first.result))
 
 
 def _is_edited(call: Call, ticket: Ticket) -> bool:
@@ -349,6 +383,39 @@ def preview(call: Call) -> Flow:
     return asked.ticket if isinstance(asked, Admission) else asked
 
 
+def _met(
+    call: Call, admission: Admission, first: First
+) -> errors.InProgress | errors.KeyReused | errors.AlreadyDone:
+    """Return the exception that says why *call* does not run beside, or after, the first with its idempotency key."""
+    name, decision = named(call), admission.decision
+    if admission.repeats:
+        ended = "returned" if first.outcome is Outcome.RETURNED else "was cut short"
+        return errors.AlreadyDone(
+            f"{name} was made before, as call {first.call_id}, which {ended}; what it gave is not kept, so it cannot "
+            "be given again. It did not run again. See for yourself whether it had its effect.",
+            decision=decision,
+            call=call,
+            first=first.call_id,
+        )
+    if (
+        first.outcome is None
+        and call.idempotency is not None
+        and call.idempotency.payload == first.payload
+    ):
+        return errors.InProgress(
+            f"{name} was not run: {decision.reason}. Try again later.",
+            decision=decision,
+            call=call,
+            first=first.call_id,
+        )
+    return errors.KeyReused(
+        f"{name} was not run: {decision.reason}. Give what is another effect another key.",
+        decision=decision,
+        call=call,
+        first=first.call_id,
+    )
+
+
 def refusal(call: Call, admission: Admission) -> errors.Refused | errors.EvaluatorFailed:
     """Return the exception that says why *call* may not run, and what to do instead."""
     decision = admission.decision
@@ -377,6 +444,8 @@ def refusal(call: Call, admission: Admission) -> errors.Refused | errors.Evaluat
             decision=decision,
             call=call,
         )
+    if admission.first is not None:
+        return _met(call, admission, admission.first)
     if admission.taken:
         return errors.LeaseTaken(
             f"{name} was not run: {decision.reason}. Try again later.",

@@ -67,6 +67,9 @@ def governed(function: Any = None, /, **options: Any) -> Any:
         model: Of a model call, the name of the argument that says which model; where it has an argument `model`, that.
         provider: Of a model call, whose model, such as `openai`; it helps to find the price.
         estimate: What a call uses at most: a `Usage`, or a function of the arguments by name that returns one.
+        idempotency_key: The name of the argument, or the names of those, that tell one effect of the tool from another,
+            such as the id of an order. A call with the same ones in the same organisation runs once: made again it
+            returns what the first returned, unless that raised. See docs/how-to/call-once.md.
         simulate: What is run instead in a dry run, with the same arguments: a function of the same kind, without
             effects. Without one nothing is run, and None returned.
 
@@ -180,6 +183,7 @@ def _govern(
     model: str | None = None,
     provider: str | None = None,
     estimate: Estimate | None = None,
+    idempotency_key: str | Iterable[str] = (),
     simulate: Any = None,
 ) -> GovernedFunction:
     plain = _unwrapped(function)
@@ -205,6 +209,7 @@ def _govern(
         model=model,
         provider=provider,
         schema=parameters_digest(declared),
+        idempotency_key=_listed(idempotency_key),
     )
     _check_names(tool, parameters.names[1:] if reader.is_method else parameters.names)
     shape = _shape(plain)
@@ -213,6 +218,8 @@ def _govern(
             f"{called}: simulate= is another kind of function than the tool; make both plain functions, coroutine "
             "functions, generators or async generators"
         )
+    if tool.idempotency_key and shape in _STREAMS:
+        raise Misuse(f"{called}: a stream cannot be given again, so idempotency_key= is not for it")
     names = getattr(plain, "__name__", called), getattr(plain, "__qualname__", called)
 
     def wrapper(
@@ -332,6 +339,7 @@ def _check_names(tool: Tool, names: Sequence[str]) -> None:
         ("cost", cost),
         ("model", tool.model),
         *(("secrets", s) for s in tool.secrets),
+        *(("idempotency_key", name) for name in tool.idempotency_key),
     ):
         if named is not None and named not in names:
             raise Misuse(
@@ -342,6 +350,13 @@ def _check_names(tool: Tool, names: Sequence[str]) -> None:
                 f"{tool.name}: argument {named!r} is a secret, and what {option}= names is recorded; "
                 "take it out of one of the two"
             )
+
+
+_STREAMS = (_bodies.call_generator, _bodies.call_async_generator)
+
+
+def _listed(names: str | Iterable[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(sorted(names))
 
 
 def _fixed_cost(cost: Any, name: str) -> str | Decimal | None:

@@ -198,6 +198,8 @@ class Session:
             call = redacted(call, redact)
         if estimate is not None:
             call = estimated(call, estimate, self._machinery.plugins)
+        if call.idempotency is not None and self.mode is not Mode.ENFORCE:  # all run, or none
+            call = msgspec.structs.replace(call, idempotency=None)
         return call, copied
 
     def resuming(self, ticket: Ticket) -> Self:

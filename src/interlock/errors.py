@@ -11,7 +11,10 @@ Every exception that Interlock raises.
     │   ├── BudgetExceeded   .budgets
     │   ├── HaltedError      .halt
     │   ├── LeaseTaken       .leases
-    │   └── LeaseLost        .lease
+    │   ├── LeaseLost        .lease
+    │   ├── InProgress       .first
+    │   ├── AlreadyDone      .first
+    │   └── KeyReused        .first                   (also a Conflict)
     ├── Undecided            could not decide, so did not run: .__cause__
     │   ├── StoreUnavailable
     │   ├── EvaluatorFailed  .decision .call
@@ -173,6 +176,35 @@ class LeaseLost(Refused):
         self.lease = lease
 
 
+class InProgress(Refused):
+    """
+    A call with the same idempotency key runs, or nobody knows yet how it ended. The same call may be made again later.
+
+    Attributes:
+        first: The id of that call.
+    """
+
+    def __init__(self, message: str, *, decision: Decision, call: Call, first: str) -> None:
+        super().__init__(message, decision=decision, call=call)
+        self.first = first
+
+
+class AlreadyDone(Refused):
+    """
+    The call was made before, and is not made again; but what it returned then is not there to be given again.
+
+    It was cancelled, withheld, or returned what cannot be kept. Never retry it: whether it had its effect is to be
+    looked up where the effect is.
+
+    Attributes:
+        first: The id of the call that ran.
+    """
+
+    def __init__(self, message: str, *, decision: Decision, call: Call, first: str) -> None:
+        super().__init__(message, decision=decision, call=call)
+        self.first = first
+
+
 class Undecided(InterlockError):
     """No decision could be made, so the tool did not run, or its result is withheld. `__cause__` says why."""
 
@@ -265,3 +297,16 @@ class PluginError(Misuse, ImportError):
 
 class Conflict(Misuse):
     """The operation contradicts what is already recorded; nothing was written."""
+
+
+class KeyReused(Refused, Conflict):
+    """
+    A call with the same idempotency key and other arguments was made before; the one or the other is a mistake.
+
+    Attributes:
+        first: The id of that call.
+    """
+
+    def __init__(self, message: str, *, decision: Decision, call: Call, first: str) -> None:
+        super().__init__(message, decision=decision, call=call)
+        self.first = first

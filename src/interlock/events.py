@@ -18,7 +18,7 @@ from typing import Any, ClassVar, TypeAlias, get_args
 import msgspec
 
 from interlock._budget import Amounts, WindowKey
-from interlock._call import CallKind, Identity, Risk
+from interlock._call import CallKind, Idempotency, Identity, Risk
 from interlock._canonical import Tree, digest, encode
 from interlock._lease import Slot
 from interlock._ticket import TicketState
@@ -78,6 +78,8 @@ class CallDecided(_Event, frozen=True, kw_only=True, tag="call_decided"):
     `schema` is the digest of what parameters its tool takes. `edited_by` is who has written its arguments instead of
     its caller. `uses` are the tickets that it used up, if it was admitted, besides `ticket_id`: those whose approvers
     have written it, in order, or the one by which it was resumed. `resumed` is it where its session was paused.
+    `idempotency` tells that it was made before; `repeats` is then the call that has run instead of it, once, and this
+    one was given what that one returned.
     """
 
     call_id: str
@@ -112,6 +114,8 @@ class CallDecided(_Event, frozen=True, kw_only=True, tag="call_decided"):
     edited_by: str | None = None
     uses: tuple[str, ...] = ()
     resumed: bool = False
+    idempotency: Idempotency | None = None
+    repeats: str | None = None
 
 
 class TicketOpened(_Event, frozen=True, kw_only=True, tag="ticket_opened"):
@@ -194,6 +198,7 @@ class CallFinished(_Event, frozen=True, kw_only=True, tag="call_finished"):
     `withheld` from the caller, and with an ALLOW those in `redacted_by`, who gave the caller something else.
     `halt_id` is the halt that covered the call when it ended: it completed after it was halted, and what it returned
     was withheld. `leases_lost` are the leases that it had lost by then: they may have been another's meanwhile.
+    `kept` is the SHA-256 of what is kept for those who make the call again.
     """
 
     call_id: str
@@ -213,6 +218,7 @@ class CallFinished(_Event, frozen=True, kw_only=True, tag="call_finished"):
     redacted_by: tuple[str, ...] = ()
     halt_id: str | None = None
     leases_lost: tuple[str, ...] = ()
+    kept: str | None = None
 
 
 class UsageRecorded(_Event, frozen=True, kw_only=True, tag="usage_recorded"):

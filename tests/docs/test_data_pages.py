@@ -17,7 +17,7 @@ from pydantic import BaseModel
 import interlock
 from interlock import events
 from interlock._budget import Amounts, WindowKey
-from interlock._call import describe
+from interlock._call import Idempotency, describe
 from interlock._lease import Slot
 from interlock._state import SessionStatus
 from interlock._ticket import TicketState
@@ -41,6 +41,7 @@ _WORDS: dict[object, str] = {
     WindowKey: "[WindowKey](#windowkey)",
     interlock.Usage: "[Usage](#usage)",
     Slot: "[Slot](#slot)",
+    Idempotency: "[Idempotency](#idempotency)",
     interlock.Identity: "[Identity](#identity)",
 }
 
@@ -111,6 +112,7 @@ def test_event_fields(kind: type[msgspec.Struct]) -> None:
         (interlock.Opinion, "Opinion", True),
         (interlock.Identity, "Identity", True),
         (Slot, "Slot", True),
+        (Idempotency, "Idempotency", False),
         (interlock.Usage, "Usage", True),
         (Amounts, "Amounts", True),
         (WindowKey, "WindowKey", False),

@@ -100,7 +100,8 @@ def _is_defined_in(it: object, module: object) -> bool:
 
 
 def _tree(kind: type[BaseException], prefix: str = "") -> Iterator[str]:
-    children = [child for child in kind.__subclasses__() if child.__module__ == errors.__name__]
+    own = [child for child in kind.__subclasses__() if child.__module__ == errors.__name__]
+    children = [child for child in own if child.__bases__[0] is kind]
     for child in children:
         is_last = child is children[-1]
         yield f"{prefix}{'└' if is_last else '├'}── {child.__name__}"

@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, bindparam, delete, select
 
-from interlock import events
+from interlock import _canonical, events
 from interlock._budget import Account, Amounts, Budget, Claim, Need, WindowKey, need_of
 from interlock._call import Call, Risk
 from interlock._clock import new_id
 from interlock._decide import asks, decide, judge, orders, taken
-from interlock._flow import Admission, Outdated, Settlement
+from interlock._flow import Admission, First, Outdated, Settlement
 from interlock._grant import Standing
 from interlock._halt import Order, exceeding, ordered
 from interlock._lease import LeaseClaim, Occupancy, Slot
@@ -28,6 +28,7 @@ from interlock.store.accounts import Accounts
 from interlock.store.budgets import Held
 from interlock.store.entries import Admit, Ask, Entry, Settle, wanted
 from interlock.store.events import Chain, ask_heads, chains, unknown, write
+from interlock.store.keys import Kept, Keys
 from interlock.store.memories import Memories
 from interlock.store.slots import Slots, slots_of, text_of
 from interlock.store.statements import Prepared, ask_time, insertion, plain, read, tables_of, told
@@ -99,6 +100,8 @@ class _Judged(msgspec.Struct, frozen=True):
         accounts: The budgets that count it, and how they stand.
         leases: Those of which it takes a slot, or of which its ticket does.
         taken: Those of which it needs one and none is left.
+        first: The call that was made before with its idempotency key, where it counts.
+        repeats: Whether it is given what that one gave, instead of being run.
     """
 
     decision: Decision
@@ -108,11 +111,18 @@ class _Judged(msgspec.Struct, frozen=True):
     grant: Standing | None = None
     leases: tuple[LeaseClaim, ...] = ()
     taken: tuple[Occupancy, ...] = ()
+    first: First | None = None
+    repeats: bool = False
+
+    @property
+    def admits(self) -> bool:
+        """Whether the call is let through, to run."""
+        return self.decision.admits and not self.repeats
 
     @property
     def asks(self) -> bool:
         """Whether a human has to say yes, or has."""
-        return asks(self.decision)
+        return asks(self.decision) and not self.repeats
 
     def has_room(self, need: Need) -> bool:
         """Whether *need* can be booked, and anywhere: it might not be where budgets are only observed."""
@@ -137,6 +147,12 @@ class _Page:
         )
         self._halts = halts.Standing(connection, stopping[0], (entry.call for entry in entries))
         self._chains = chains(sessions, heads)
+        self._keys = Keys(connection)
+        self._keys.lock(
+            entry.call.idempotency.key
+            for entry in entries
+            if entry.call.idempotency is not None and not isinstance(entry, Settle)
+        )
         self._at = told(connection, time)
         self._holding: dict[str, Held | None] = {
             call.id: Held.read(rows[0][0]) if rows[0][0] else None
@@ -190,10 +206,11 @@ class _Page:
         usage.write(self._connection, self._usage)
         self._accounts.write()
         self._slots.write()
+        self._keys.write()
 
     def _asked(self, chain: Chain, entry: Ask) -> Admission | Conflict | None:
         judged = self._judge(chain, entry)
-        needs_human = judged.asks and judged.grant is None
+        needs_human = judged.asks and judged.grant is None and judged.first is None
         return self._admit(chain, entry, judged) if needs_human else None
 
     def _used(self, entry: Admit) -> tuple[Ticket, ...]:
@@ -214,11 +231,11 @@ class _Page:
     ) -> Admission | Conflict:
         call, decision, ticket = entry.call, judged.decision, judged.ticket
         answered = (ticket,) if ticket is not None and decision.approved_by is not None else ()
-        claimed = {one.id: one for one in (*answered, *used)} if decision.admits else {}
+        claimed = {one.id: one for one in (*answered, *used)} if judged.admits else {}
         for one in claimed.values():
             if not tickets.claim(self._connection, one, at=self._at):
                 raise Conflict(f"ticket {one.id} was claimed elsewhere")
-        if judged.grant is not None:
+        if judged.grant is not None and not judged.repeats:
             grants.use(plain(self._connection), judged.grant, call)
         is_new = judged.asks and ticket is None and judged.grant is None
         if is_new:
@@ -232,10 +249,10 @@ class _Page:
             )
         slots: tuple[Slot, ...] = ()
         holding = _holding(judged, used)
-        if decision.admits and (judged.leases or (holding is not None and holding.leases)):
+        if judged.admits and (judged.leases or (holding is not None and holding.leases)):
             slots = self._slots.take(judged.leases, call, ticket=holding, at=self._at)
         shown = ticket if judged.asks else None
-        need, admits = need_of(call), decision.admits
+        need, admits = need_of(call), judged.admits
         reserved = need.amounts if admits and judged.has_room(need) else None
         windows = tuple(account.key for _, account in judged.accounts)
         decided = events.CallDecided(
@@ -254,7 +271,7 @@ class _Page:
             policy=entry.policy,
             ticket_id=shown.id if shown else None,
             approved_by=decision.approved_by,
-            grant_id=judged.grant.id if judged.grant else None,
+            grant_id=judged.grant.id if judged.grant and not judged.repeats else None,
             model=call.model,
             windows=windows,
             reserved=reserved,
@@ -271,6 +288,8 @@ class _Page:
             schema=call.tool.schema,
             uses=tuple(one.id for one in used),
             resumed=chain.status is SessionStatus.PAUSED and entry.while_paused,
+            idempotency=call.idempotency,
+            repeats=judged.first.call_id if judged.repeats and judged.first else None,
         )
         recorded = chain.append(decided, at=self._at, trace=entry.trace)
         self._memories.remember(chain, decided)
@@ -288,7 +307,9 @@ class _Page:
             halts=() if admits else self._halts.covering(call),
             slots=slots,
             taken=judged.taken,
-            orders=() if admits else self._orders(chain, entry, judged),
+            orders=() if admits or judged.repeats else self._orders(chain, entry, judged),
+            first=judged.first,
+            repeats=judged.repeats,
         )
 
     def _orders(self, chain: Chain, entry: Admit, judged: _Judged) -> tuple[Order, ...]:
@@ -300,7 +321,9 @@ class _Page:
     def _stood(self, judged: _Judged) -> tuple[Account, ...]:
         """Return how budgets stood, in full where a refusal shows them."""
         accounts = tuple(account for _, account in judged.accounts)
-        return accounts if judged.decision.admits else self._accounts.shown(accounts)
+        return (
+            accounts if judged.decision.admits or judged.repeats else self._accounts.shown(accounts)
+        )
 
     def _judge(self, chain: Chain, entry: Admit, used: tuple[Ticket, ...] = ()) -> _Judged:
         """Decide *entry*, and find the ticket that answers for it where a human must be asked."""
@@ -329,6 +352,13 @@ class _Page:
             edit=edit,
         )
         judged = _Judged(decision, ticket, said.risk, accounts, grant)
+        kept = None if call.idempotency is None else self._kept(call, judged)
+        if kept is not None:
+            if kept.is_repeated_by(call, asks=not decision.admits):
+                return msgspec.structs.replace(judged, first=kept.first, repeats=True)
+            if (objection := kept.objection_to(call)) is not None:
+                refused = decided([*said.opinions, objection], ticket=None)
+                return _Judged(refused, None, said.risk, accounts, first=kept.first)
         needed = _needed(entry, judged, used)
         if not needed:  # nearly always
             return judged
@@ -338,6 +368,11 @@ class _Page:
         objections = (taken(lease, self._at) for lease in full)
         refused = decided([*said.opinions, *objections], ticket=None)
         return _Judged(refused, None, said.risk, accounts, taken=full)
+
+    def _kept(self, call: Call, judged: _Judged) -> Kept | None:
+        """Return who has the key of a call that is about to run, or to be asked about; None: nobody."""
+        matters = judged.decision.admits or judged.asks
+        return self._keys.of(call.idempotency.key) if matters and call.idempotency else None
 
     def _granted(self, entry: Admit, decision: Decision) -> Standing | None:
         """Return the grant that stands for the yes that *decision* wants; None where there is none."""
@@ -367,6 +402,7 @@ class _Page:
         slots: tuple[Slot, ...],
     ) -> None:
         call, held = entry.call, None
+        self._keys.take(call)
         if reserved is not None:
             held = Held(reserved, windows)
             self._accounts.reserve(windows, reserved)
@@ -421,6 +457,12 @@ class _Page:
         halt = next(iter(self._halts.covering(call)), None)
         if halt is not None:
             finished = msgspec.structs.replace(finished, halt_id=halt.id)
+        if call.idempotency is not None:
+            result = entry.kept if halt is None else None
+            self._keys.end(call, ending.outcome, result)
+            if result is not None:
+                kept = _canonical.digest(result.encode())
+                finished = msgspec.structs.replace(finished, kept=kept)
         lost = self._slots.release(self._slots_held.pop(call.id, ()), at=self._at)
         if lost:
             finished = msgspec.structs.replace(finished, leases_lost=lost)

@@ -14,6 +14,7 @@ from interlock._call import Call
 from interlock._decide import Counsel
 from interlock._flow import Ending, Reviewed
 from interlock._lease import LeaseClaim
+from interlock._restored import restored
 from interlock._usage import Priced
 from interlock.store.budgets import Held
 from interlock.store.windows import Want, more_than
@@ -66,6 +67,7 @@ class Settle(msgspec.Struct, frozen=True, kw_only=True):
         duration_us: How long the tool ran, in microseconds.
         trace: The span that shows the decision.
         reviewed: What came of the review of its result, of which that result itself is not recorded; None without one.
+        keeps: Whether what it gave can be given again to who repeats the call.
     """
 
     call: Call
@@ -75,6 +77,7 @@ class Settle(msgspec.Struct, frozen=True, kw_only=True):
     duration_us: int
     trace: events.TraceIds | None
     reviewed: Reviewed | None = None
+    keeps: bool = True
 
     @property
     def result_digest(self) -> str | None:
@@ -84,6 +87,23 @@ class Settle(msgspec.Struct, frozen=True, kw_only=True):
         try:
             return _canonical.digest(_canonical.canonical(self.ending.result))
         except Exception:  # noqa: BLE001 - a result without a canonical form is none of our business
+            return None
+
+    @property
+    def kept(self) -> str | None:
+        """What those are given who make the call again, as canonical JSON; None where it cannot be given again."""
+        returned = self.ending.outcome is events.Outcome.RETURNED and self.ending.halt is None
+        if self.call.idempotency is None or not (returned and self.keeps):
+            return None
+        if self.reviewed is not None and self.reviewed.withheld:
+            return None
+        result = self.ending.result if self.reviewed is None else self.reviewed.result
+        try:
+            data = _canonical.tree(result)
+            if _canonical.tree(restored(msgspec.json.decode(_canonical.encode(data)))) != data:
+                return None
+            return _canonical.bounded(data).decode()
+        except Exception:  # noqa: BLE001 - what has no canonical form, or none that can be read, is not kept
             return None
 
     def charge(self, reserved: Amounts) -> Amounts:

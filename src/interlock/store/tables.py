@@ -167,6 +167,18 @@ class Tables:
             sqlite_with_rowid=False,
             comment="calls admitted and not yet finished; in doubt once their process is gone",
         )
+        self.idempotency_keys: Table = self._table(
+            "idempotency_keys",
+            Column("key", _HASH, primary_key=True),
+            Column("payload", _HASH, nullable=False, comment="of all arguments"),
+            Column("digest", _HASH, nullable=False, comment="of the call, as tickets have it"),
+            Column("session_id", _ID, self._key("sessions.id"), nullable=False),
+            Column("call_id", _ID, nullable=False),
+            Column("outcome", String(16), comment="how the call ended; null while nobody knows"),
+            Column("result", Text, comment="canonical JSON: what those are given who repeat it"),
+            Index(f"ix_{prefix}idempotency_keys_session", "session_id"),
+            comment="calls that are made once, by what tells one effect from another",
+        )
         self.tickets: Table = self._table(
             "tickets",
             Column("id", _ID, primary_key=True),
@@ -371,6 +383,7 @@ class Tables:
             self.sessions,
             self.events,
             self.intents,
+            self.idempotency_keys,
             self.tickets,
             self.grants,
             self.windows,

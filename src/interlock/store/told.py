@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+import msgspec
+
 from interlock import events
 from interlock._call import Identity
 from interlock._grant import Standing
@@ -14,6 +16,7 @@ from interlock._ticket import Ticket
 from interlock._usage import ModelUsage, Priced
 from interlock.store import usage
 from interlock.store.budgets import Held
+from interlock.store.keys import Kept
 from interlock.store.slots import text_of
 
 
@@ -32,6 +35,8 @@ class Told:
         judged: The digests of those that decided something.
         usage: The rows of the ledger, by id.
         halts: Of each halt that it was told of, by id, what is halted.
+        keys: Of each idempotency key that its calls have, which call and how that ended; without what it gave.
+        results: Of each such key, the digest of what the call gave; None where that is not kept.
     """
 
     def __init__(self, session_id: str) -> None:
@@ -42,6 +47,8 @@ class Told:
         self.judged: set[str] = set()
         self.usage: dict[str, dict[str, object]] = {}
         self.halts: dict[str, str] = {}
+        self.keys: dict[str, Kept] = {}
+        self.results: dict[str, str | None] = {}
         self._opened: events.SessionOpened | None = None
         self._requests = Requests(session_id)
         self._held: dict[str, events.CallDecided] = {}
@@ -70,6 +77,8 @@ class Told:
                 decided_before = self._held.pop(finished.call_id, None)
                 self.intents.pop(finished.call_id, None)
                 self._call_used(finished, decided_before, recorded)
+                if decided_before is not None:
+                    self._key_ended(finished, decided_before)
             case events.UsageRecorded() as used:
                 self._used(used, recorded)
             case events.SessionHalted() as halted:
@@ -93,6 +102,21 @@ class Told:
             leases = text_of(decided.leases)
             self.intents[decided.call_id] = (decided.tool, recorded.at, text, leases)
             self._held[decided.call_id] = decided
+            if decided.idempotency is not None:
+                key, payload = decided.idempotency.key, decided.idempotency.payload
+                self.keys[key] = Kept(
+                    key, payload, decided.digest, self.session_id, decided.call_id
+                )
+
+    def _key_ended(self, finished: events.CallFinished, decided: events.CallDecided) -> None:
+        if decided.idempotency is None:
+            return
+        key = decided.idempotency.key
+        if finished.outcome is events.Outcome.RAISED:
+            self.keys.pop(key, None)
+        else:
+            self.keys[key] = msgspec.structs.replace(self.keys[key], outcome=finished.outcome.value)
+            self.results[key] = finished.kept
 
     def _call_used(
         self,

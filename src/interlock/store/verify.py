@@ -14,7 +14,7 @@ from interlock._memory import Tracker, memory_of, recalled, text_of, tracker_of
 from interlock._state import SessionState, fold
 from interlock.errors import Conflict, NewerRelease, PolicyError
 from interlock.policy import Policy
-from interlock.store import feed, grants, halts, policies, sessions, tickets
+from interlock.store import feed, grants, halts, keys, policies, sessions, tickets
 from interlock.store.events import head, remembered, whole_history
 from interlock.store.statements import tables_of
 from interlock.store.tables import to_microseconds
@@ -95,6 +95,7 @@ def _check_rows(connection: Connection, state: SessionState, told: Told) -> None
     _check_policies(connection, told)
     _check_memory(connection, told)
     _check_usage(connection, told)
+    _check_keys(connection, told)
 
 
 def session_ids(connection: Connection, *, before: str | None = None, limit: int = 50) -> list[str]:
@@ -110,7 +111,8 @@ def orphans(connection: Connection) -> list[str]:
     """Return the ids of sessions that have events, intents or tickets, but no row."""
     tables = tables_of(connection)
     known = select(tables.sessions.c.id)
-    columns = [table.c.session_id for table in (tables.events, tables.intents, tables.tickets)]
+    about = (tables.events, tables.intents, tables.tickets, tables.idempotency_keys)
+    columns = [table.c.session_id for table in about]
     found = union(*(select(column).where(column.not_in(known)) for column in columns))
     return sorted(connection.execute(found).scalars(), key=str)
 
@@ -301,6 +303,23 @@ def _check_usage(connection: Connection, told: Told) -> None:
                 raise Disagreement(f"{name}: {column} is not what the events say")
     for usage_id in sorted(missing):
         raise Disagreement(f"usage {usage_id} of session {told.session_id} is missing")
+
+
+def _check_keys(connection: Connection, told: Told) -> None:
+    with _readable(f"an idempotency key of session {told.session_id}"):
+        stored = keys.of_session(connection, told.session_id)
+    for key in sorted({*stored, *told.keys}, key=str):
+        name = f"idempotency key {key} of session {told.session_id}"
+        if key not in told.keys:
+            raise Disagreement(f"{name} was never taken: no event says so")
+        if key not in stored:
+            raise Disagreement(f"{name} is missing")
+        result = stored[key].result
+        _compare(name, stored[key], msgspec.structs.replace(told.keys[key], result=result))
+        with _readable(name):
+            digest = None if result is None else _canonical.digest(result.encode())
+        if digest != told.results.get(key):
+            raise Disagreement(f"{name}: result is not what the events say")
 
 
 def _check_positions(connection: Connection, told: Told) -> None:

@@ -23,6 +23,7 @@ def upgrade(prefix: str, schema: str | None) -> None:
     _sessions(place)
     _events(place)
     _intents(place)
+    _idempotency_keys(place)
     _tickets(place)
     _grants(place)
     _budget_windows(place)
@@ -131,6 +132,21 @@ def _intents(place: _Place) -> None:
         sqlite_with_rowid=False,
         comment="calls admitted and not yet finished; in doubt once their process is gone",
     )
+
+
+def _idempotency_keys(place: _Place) -> None:
+    place.table(
+        "idempotency_keys",
+        sa.Column("key", _HASH, primary_key=True),
+        sa.Column("payload", _HASH, nullable=False, comment="of all arguments"),
+        sa.Column("digest", _HASH, nullable=False, comment="of the call, as tickets have it"),
+        sa.Column("session_id", _ID, place.key("sessions.id"), nullable=False),
+        sa.Column("call_id", _ID, nullable=False),
+        sa.Column("outcome", sa.String(16), comment="how the call ended; null while nobody knows"),
+        sa.Column("result", sa.Text, comment="canonical JSON: what those are given who repeat it"),
+        comment="calls that are made once, by what tells one effect from another",
+    )
+    place.index("idempotency_keys", "session", "session_id")
 
 
 def _tickets(place: _Place) -> None:
