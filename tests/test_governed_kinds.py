@@ -188,7 +188,10 @@ def test_declaration_is_found(shape: Shape) -> None:
         secrets=["order"],
     )
 
-    assert tool_of(tool) == Tool(
+    found = tool_of(tool)
+    assert found is not None
+    assert found.schema is not None
+    assert found == Tool(
         name="refund",
         kind="handoff",
         resource="order",
@@ -197,6 +200,7 @@ def test_declaration_is_found(shape: Shape) -> None:
         labels=("a", "b"),
         capabilities=("payments.write",),
         secrets=("order",),
+        schema=found.schema,
     )
 
 
