@@ -42,6 +42,7 @@ from interlock.events import Recorded, SessionOpened, understood
 from interlock.policy import Policy, PolicyFile
 from interlock.policy.budgets import Budgets
 from interlock.store import halts, policies, sessions, tickets
+from interlock.store.commands import Command
 from interlock.store.engine import Store
 from interlock.store.events import history
 from interlock.store.statements import now
@@ -302,7 +303,11 @@ class Governor(Books):
         return self._reopened(found.row, found.opened, found.text).resuming(found.ticket)
 
     def record_usage(
-        self, *, within: Connection | OrmSession | None = None, **fields: Unpack[Fields]
+        self,
+        *,
+        within: Connection | OrmSession | None = None,
+        command: Command | str | None = None,
+        **fields: Unpack[Fields],
     ) -> Receipt:
         """
         Write down what a model call took, in a session or not, and charge it to the budgets that count it.
@@ -316,14 +321,16 @@ class Governor(Books):
         Args:
             within: A connection or session of the host's in whose transaction it is written, and which the host
                 commits or rolls back. A budget that halts whoever exceeds it then does so with the next call.
+            command: The id of this report: one that is sent again is not recorded again, and returns the first receipt.
             fields: What was used, by keyword; see `interlock.Usage`.
 
         Raises:
             Misuse: a number makes no sense; nothing was written.
+            Conflict: the command was sent before and said something else; nothing was written.
             StoreUnavailable: nothing was written.
             BudgetExceeded: it was recorded, and with it a budget is overspent.
         """
-        entry = self._entry(fields)
+        entry = self._entry(fields, command)
         if within is not None:
             return entry.checked(self.join(within, entry.operation))
         store, flights = self._store, self._machinery.flights
@@ -333,9 +340,11 @@ class Governor(Books):
             recorded = flights.obey(entry.session_id, receipt.orders, by=by)
         return self._shown(entry, receipt, recorded)
 
-    async def arecord_usage(self, **fields: Unpack[Fields]) -> Receipt:
+    async def arecord_usage(
+        self, *, command: Command | str | None = None, **fields: Unpack[Fields]
+    ) -> Receipt:
         """Do as `record_usage` does without blocking the event loop."""
-        entry = self._entry(fields)
+        entry = self._entry(fields, command)
         store, flights = self._store, self._machinery.flights
         receipt, held = await store.awrite(entry.operation)
         recorded: tuple[Recorded, ...] = ()
@@ -393,7 +402,7 @@ class Governor(Books):
             self._show(recorded)
         return entry.checked(receipt)
 
-    def _entry(self, fields: Fields) -> Entry:
+    def _entry(self, fields: Fields, command: Command | str | None) -> Entry:
         around = session_of(self._machinery)
         return Entry(
             fields,
@@ -401,6 +410,7 @@ class Governor(Books):
             budgets=self._budgets,
             identity=None if around is None else around.identity,
             session_id=None if around is None else around.id,
+            command=command,
         )
 
     def _halting(self) -> str | None:

@@ -17,6 +17,7 @@ from interlock._usage import Fields, ModelUsage, Usage
 from interlock._verdict import Opinion, Verdict, combine
 from interlock.policy.budgets import Budgets
 from interlock.store import usage
+from interlock.store.commands import Command, done
 from interlock.store.usage import Receipt
 
 
@@ -31,6 +32,7 @@ class Entry:
         budgets: Budgets,
         identity: Identity | None,
         session_id: str | None,
+        command: Command | str | None = None,
     ) -> None:
         """
         Check and price what *fields* say.
@@ -41,6 +43,7 @@ class Entry:
             budgets: What counts it.
             identity: On whose behalf, where *fields* do not say.
             session_id: In which session, if in any.
+            command: What tells that it was recorded before.
 
         Raises:
             Misuse: a number makes no sense, or a key is unknown.
@@ -74,6 +77,16 @@ class Entry:
             claims=budgets.claims(facts),
             session_id=session_id,
         )
+        if command is not None:  # what it costs may be known otherwise when it is sent again
+            recording = self.operation
+            self.operation = lambda connection: done(
+                connection,
+                command,
+                name="usage.record",
+                kind=Receipt,
+                given=dict(fields),
+                operation=partial(recording, connection),
+            )
 
     @property
     def session_id(self) -> str | None:

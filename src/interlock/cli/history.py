@@ -25,7 +25,7 @@ from interlock.cli.output import (
     show,
     table,
 )
-from interlock.store import halt_log
+from interlock.store import commands, halt_log
 from interlock.store import sessions as stored
 from interlock.store.verify import Report
 
@@ -73,6 +73,7 @@ def verify(db: Database = DEFAULT, *, json: Json = False) -> None:
             "leases": governor.verify_leases(),
             "halts": governor.read(halt_log.disagreements),
             "counters": governor.verify_counters(),
+            "commands": governor.read(commands.disagreements),
         }
     sound = seen - problems - newer
     problems += sum(map(len, others.values()))

@@ -364,6 +364,16 @@ class Tables:
             comment="each halt and release, chained by hash",
         )
 
+        self.commands: Table = self._table(
+            "commands",
+            Column("key", _HASH, primary_key=True, comment="of the tenant, operation and id"),
+            Column("payload", _HASH, nullable=False, comment="of what the operation was given"),
+            Column("result", Text, nullable=False, comment="JSON: what the operation returned"),
+            Column("at", UtcMicroseconds, nullable=False),
+            Column("hash", _HASH, nullable=False, comment="of all other columns"),
+            Index(f"ix_{prefix}commands_at", "at"),
+            comment="operations that are not done again when they are sent again",
+        )
         self.counters: Table = self._table(
             "counters",
             Column("what", String(16), primary_key=True),
@@ -393,6 +403,7 @@ class Tables:
             self.halts,
             self.halt_log,
             self.counters,
+            self.commands,
         ]
 
     def _table(self, name: str, *parts: Any, **options: Any) -> Table:

@@ -32,6 +32,7 @@ def upgrade(prefix: str, schema: str | None) -> None:
     _usage(place)
     _halts(place)
     _counters(place)
+    _commands(place)
 
 
 class _Place:
@@ -147,6 +148,19 @@ def _idempotency_keys(place: _Place) -> None:
         comment="calls that are made once, by what tells one effect from another",
     )
     place.index("idempotency_keys", "session", "session_id")
+
+
+def _commands(place: _Place) -> None:
+    place.table(
+        "commands",
+        sa.Column("key", _HASH, primary_key=True, comment="of the tenant, operation and id"),
+        sa.Column("payload", _HASH, nullable=False, comment="of what the operation was given"),
+        sa.Column("result", sa.Text, nullable=False, comment="JSON: what the operation returned"),
+        sa.Column("at", _TIME, nullable=False),
+        sa.Column("hash", _HASH, nullable=False, comment="of all other columns"),
+        comment="operations that are not done again when they are sent again",
+    )
+    place.index("commands", "at", "at")
 
 
 def _tickets(place: _Place) -> None:
