@@ -15,7 +15,7 @@ LITTLE = {
     "decorator.py": (),
     "governed.py": ("--only", "sqlite.threads8,sqlite.tasks512,postgres.thread1"),
     "halts.py": ("--only", "sqlite"),
-    "history.py": ("--events", "1000"),
+    "growth.py": ("--events", "1000"),
     "import_cost.py": (),
     "patterns.py": (),
 }

@@ -1,9 +1,10 @@
 """
-Whether anything slows as history grows: the same calls and reads on a store of few events and on one of a million.
+Whether anything slows as history grows: the same calls and reads on a store of 10,000 events and on one of a million.
 
 Both stores are made of real events: sessions of a thousand events each, a decision and an outcome in turn, numbered and
-chained by hash, with usage and budget windows in proportion, written in bulk. Then the two are measured in
-turn, in one run. `--events N` makes the large one smaller.
+chained by hash, with usage, budget windows and days of counters in proportion, written in bulk. In each a session of 25
+calls is then made, which is replayed, and read by a feed that is so far behind. Then the two are measured in turn, in
+one run. `--events N` makes the large one smaller.
 """
 
 from __future__ import annotations
@@ -25,14 +26,18 @@ from interlock import Governor, Session, events
 from interlock._clock import new_id
 from interlock.store import budgets, sessions, tickets, usage
 from interlock.store.events import history
+from interlock.store.scorecard import scorecard
 from interlock.store.statements import Prepared, insertion, tables_of
 from interlock.store.tables import to_microseconds
 
-FEW = 1_000
+FEW = 10_000
 MANY = 1_000_000
 PER_SESSION = 1_000
 PER_WINDOW = 10_000
 """Events for each budget window that is open."""
+
+TOLD = 25
+"""Calls of the session that is replayed."""
 
 BUDGETED = POLICY | {
     "budgets": [{"name": "runs", "per": "session", "window": "day", "calls": 10**9}]
@@ -53,6 +58,7 @@ def _models(governor: Governor) -> dict[str, list[Any]]:
         "sessions": governor.read(_rows, "sessions"),
         "usage": governor.read(_rows, "usage"),
         "windows": governor.read(_rows, "windows"),
+        "counters": governor.read(_rows, "counters"),
     }
 
 
@@ -111,32 +117,62 @@ def _write_session(connection: Connection, models: dict[str, list[Any]], number:
         connection.execute(insert(tables.windows).values(**models["windows"][0] | {"scope": scope}))
 
 
+def _write_day(connection: Connection, models: dict[str, list[Any]], days_ago: int) -> None:
+    """Write the counters of a day gone by."""
+    rows = [one | {"day": one["day"] - timedelta(days=days_ago)} for one in models["counters"]]
+    connection.execute(insert(tables_of(connection).counters), rows)
+
+
 class Filled:
     """A store of so many events, and a session in it to go on with."""
 
     def __init__(self, path: Path, count: int, stack: ExitStack) -> None:
         self._governor = stack.enter_context(Governor(f"sqlite:///{path}", policy=BUDGETED))
         models = _models(self._governor)
-        for number in range(max(1, count // PER_SESSION)):
+        written = max(1, count // PER_SESSION)
+        for number in range(written):
             self._governor.write(_write_session, models, number)
+            self._governor.write(_write_day, models, number + 1)
+        behind = self._governor.feed(after="now")
+        next(behind, None)  # it begins when it is first asked
+        self._cursor = behind.cursor
+        with self._governor.session("told", agent="bench", user="u-0") as told:
+            for _ in range(TOLD):
+                refund("o-1", 20)
+        self._told = told.id
         self._session: Session = stack.enter_context(self._governor.session("now", agent="bench"))
-        self._old = self._governor.read(sessions.newest, limit=2)[1].id
+        self._old = self._governor.read(sessions.newest, limit=3)[2].id
 
     def cells(self) -> Iterator[tuple[str, Cell]]:
         """Yield what is measured, by name."""
+        today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         yield "governed call", self._calling
+        yield "opening a session", partial(timed, self._open)
+        yield "listing sessions", self._reading(sessions.newest, limit=50)
+        yield "replaying a session", partial(timed, partial(self._governor.replay, self._told))
+        yield "page of the feed", partial(timed, self._page)
         yield (
             "page of history",
             self._reading(history, self._old, after=PER_SESSION // 2, limit=100),
         )
-        since = datetime.now(UTC) - timedelta(days=1)
         yield (
-            "usage of a day",
-            self._reading(usage.summary, by=["model"], where={"user": "u-0"}, since=since),
+            "usage of a user",
+            self._reading(usage.summary, by=["model"], where={"user": "u-0"}),
         )
+        yield "scorecard of a day", self._reading(scorecard, since=today)
+        yield "health", partial(timed, self._governor.health)
         yield "budgets standing", self._reading(budgets.standing, limit=50)
-        yield "newest sessions", self._reading(sessions.newest, limit=2)
         yield "pending tickets", self._reading(tickets.pending)
+
+    def _open(self) -> None:
+        with self._governor.session("next", agent="bench"):
+            pass
+
+    def _page(self) -> None:
+        feed = self._governor.feed(after=self._cursor, page=2 * TOLD)
+        for _ in range(2 * TOLD):
+            next(feed)
+        feed.close()
 
     def _calling(self, seconds: float) -> Sample:
         with self._session.attach():
