@@ -1,4 +1,4 @@
-"""health(): how the store is: what is open, what waits, what hangs, read in a time that no history lengthens."""
+"""health(): how the store is: what is open, what waits, what hangs; read in a time that grows with days, not events."""
 
 from __future__ import annotations
 
