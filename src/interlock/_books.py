@@ -182,7 +182,9 @@ class Books:
 
     def health(self) -> Health:
         """
-        Return how the store is, and how far this process is behind with writing; only days of history make it slower, not what happened on them.
+        Return how the store is, and how far this process is behind with writing.
+
+        What it takes grows with the days of the history, and not with what happened on them.
 
         Raises:
             StoreUnavailable: the store did not answer, which is an answer, too.
