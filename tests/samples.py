@@ -210,7 +210,12 @@ EVENTS: dict[type[events.Event], st.SearchStrategy[Any]] = {
     ),
     events.SessionPaused: st.builds(events.SessionPaused),
     events.SessionResumed: st.builds(events.SessionResumed),
-    events.SessionClosed: st.builds(events.SessionClosed, error_type=st.none() | names),
+    events.SessionClosed: st.builds(
+        events.SessionClosed,
+        error_type=st.none() | names,
+        reason=st.none() | names,
+        by=st.none() | names,
+    ),
     events.AppNoted: st.builds(
         events.AppNoted, name=names, data=st.dictionaries(names, names, max_size=2).map(json.dumps)
     ),

@@ -49,7 +49,8 @@ def test_the_state_is_what_a_plain_count_says(history: list[Any]) -> None:
     if moved and isinstance(moved[-1], events.SessionPaused):
         status = SessionStatus.PAUSED
     elif moved and isinstance(moved[-1], events.SessionClosed):
-        status = SessionStatus.ABORTED if moved[-1].error_type else SessionStatus.COMPLETED
+        is_well = moved[-1].error_type is None and moved[-1].reason is None
+        status = SessionStatus.COMPLETED if is_well else SessionStatus.ABORTED
     assert status is state.status
 
 

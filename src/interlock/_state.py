@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Context, Decimal
 from enum import StrEnum
 from typing import TypeVar
@@ -12,21 +12,54 @@ import msgspec
 from immutabledict import immutabledict
 
 from interlock import events
+from interlock._usage import Usage
 from interlock._verdict import Verdict
 
 _K = TypeVar("_K")
 
 # Sums of money are not rounded, whatever context the host has set for its own.
 _EXACTLY = Context(prec=1_000)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class SessionStatus(StrEnum):
-    """OPEN sessions admit calls. PAUSED: to be resumed. COMPLETED: ended well. ABORTED: ended by an exception."""
+    """
+    OPEN sessions admit calls. PAUSED: to be resumed. COMPLETED: ended well. ABORTED: ended by an exception or by hand.
+
+    HALTED lies over the first two while a halt of this very session stands: it is shown, and never stored.
+    """
 
     OPEN = "open"
     PAUSED = "paused"
+    HALTED = "halted"
     COMPLETED = "completed"
     ABORTED = "aborted"
+
+
+class Tokens(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    Tokens by kind, summed as far as they are known; see `Usage`.
+
+    Attributes:
+        input, output: All that models were given and have written.
+        cache_read, cache_write, reasoning: Those among them.
+    """
+
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    reasoning: int = 0
+
+    def plus(self, usage: Usage) -> Tokens:
+        """Return these and those of *usage*."""
+        return Tokens(
+            input=self.input + (usage.input_tokens or 0),
+            output=self.output + (usage.output_tokens or 0),
+            cache_read=self.cache_read + (usage.cache_read_tokens or 0),
+            cache_write=self.cache_write + (usage.cache_write_tokens or 0),
+            reasoning=self.reasoning + (usage.reasoning_tokens or 0),
+        )
 
 
 class SessionState(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,8 +74,13 @@ class SessionState(msgspec.Struct, frozen=True, kw_only=True):
         running: Calls admitted and not finished, by id, with the tool's name: in doubt once their process is gone.
         outcomes: How many calls ended in each way.
         cost_usd: The sum of what finished calls and recorded usage cost, as far as that is known.
+        unpriced: How many of them used a model, and nobody knows what that cost.
+        tokens: What they used, by kind.
         opened: The first event: name, identity, policy.
+        closed: The event that ended it: what ended it, and why.
+        halt_id: The halt of this very session that stands.
         opened_at, closed_at: Aware UTC; None while it has not happened.
+        last_at: When the last event was written.
     """
 
     head: int = 0
@@ -52,9 +90,38 @@ class SessionState(msgspec.Struct, frozen=True, kw_only=True):
     running: Mapping[str, str] = immutabledict()
     outcomes: Mapping[events.Outcome, int] = immutabledict()
     cost_usd: Decimal = Decimal(0)
+    unpriced: int = 0
+    tokens: Tokens = Tokens()
     opened: events.SessionOpened | None = None
+    closed: events.SessionClosed | None = None
+    halt_id: str | None = None
     opened_at: datetime | None = None
     closed_at: datetime | None = None
+    last_at: datetime | None = None
+
+    @property
+    def state(self) -> SessionStatus:
+        """The status as it is shown: HALTED where it could go on but for its halt."""
+        return shown_status(self.status, self.halt_id)
+
+    @property
+    def calls(self) -> int:
+        """How many calls were decided."""
+        return sum(self.verdicts.values())
+
+    @property
+    def duration_us(self) -> int:
+        """How long it has lasted, in microseconds: from its opening to its end, or else to its last event."""
+        end = self.closed_at or self.last_at
+        if self.opened_at is None or end is None:
+            return 0
+        return (end - self.opened_at) // _MICROSECOND
+
+
+def shown_status(status: SessionStatus, halt_id: str | None) -> SessionStatus:
+    """Return a session's status as it is shown, given the halt of it that stands."""
+    is_halted = halt_id is not None and status in {SessionStatus.OPEN, SessionStatus.PAUSED}
+    return SessionStatus.HALTED if is_halted else status
 
 
 def status_after(status: SessionStatus, event: events.Event) -> SessionStatus:
@@ -63,7 +130,8 @@ def status_after(status: SessionStatus, event: events.Event) -> SessionStatus:
     if moved is not None:
         return moved
     if isinstance(event, events.SessionClosed):
-        return SessionStatus.ABORTED if event.error_type else SessionStatus.COMPLETED
+        is_well = event.error_type is None and event.reason is None
+        return SessionStatus.COMPLETED if is_well else SessionStatus.ABORTED
     return status
 
 
@@ -90,14 +158,18 @@ def fold(history: Iterable[events.Recorded], state: SessionState | None = None) 
 
 
 def _after(state: SessionState, recorded: events.Recorded) -> SessionState:
-    state = msgspec.structs.replace(state, head=recorded.seq, head_hash=recorded.hash)
+    state = msgspec.structs.replace(
+        state, head=recorded.seq, head_hash=recorded.hash, last_at=recorded.at
+    )
     place = f"event {recorded.seq} of session {recorded.session_id}"
     match events.understood(recorded.event, place):
         case events.SessionOpened() as opened:
             return msgspec.structs.replace(state, opened=opened, opened_at=recorded.at)
         case events.SessionClosed() as closed:
             status = status_after(state.status, closed)
-            return msgspec.structs.replace(state, status=status, closed_at=recorded.at)
+            return msgspec.structs.replace(
+                state, status=status, closed=closed, closed_at=recorded.at
+            )
         case events.SessionPaused() | events.SessionResumed() as moved:
             return msgspec.structs.replace(state, status=status_after(state.status, moved))
         case events.CallDecided() as decided:
@@ -111,27 +183,46 @@ def _after(state: SessionState, recorded: events.Recorded) -> SessionState:
             )
         case events.CallFinished() as finished:
             running = {key: tool for key, tool in state.running.items() if key != finished.call_id}
-            return msgspec.structs.replace(
+            state = msgspec.structs.replace(
                 state,
                 running=immutabledict(running),
                 outcomes=_counted(state.outcomes, finished.outcome),
-                cost_usd=_EXACTLY.add(state.cost_usd, finished.cost_usd or 0),
             )
-        case events.UsageRecorded(cost_usd=cost):
-            spent = _EXACTLY.add(state.cost_usd, cost or 0)
-            return msgspec.structs.replace(state, cost_usd=spent)
+            unknown = finished.usage_id is not None and finished.cost_usd is None
+            return _spent(state, finished.usage, finished.cost_usd, unpriced=unknown)
+        case events.UsageRecorded(usage=usage, cost_usd=cost):
+            return _spent(state, usage, cost, unpriced=cost is None)
+        case events.SessionHalted() | events.SessionReleased() as told:
+            return msgspec.structs.replace(state, halt_id=_standing(state.halt_id, told))
         case (
             events.TicketOpened()
             | events.TicketApproved()
             | events.TicketResolved()
             | events.GrantGiven()
-            | events.SessionHalted()
-            | events.SessionReleased()
             | events.HaltOrdered()
             | events.AppNoted()
             | None
         ):
             return state
+
+
+def _standing(
+    halt_id: str | None, told: events.SessionHalted | events.SessionReleased
+) -> str | None:
+    if isinstance(told, events.SessionHalted):
+        return told.halt_id
+    return None if told.halt_id == halt_id else halt_id
+
+
+def _spent(
+    state: SessionState, usage: Usage | None, cost: Decimal | None, *, unpriced: bool
+) -> SessionState:
+    return msgspec.structs.replace(
+        state,
+        cost_usd=_EXACTLY.add(state.cost_usd, cost or 0),
+        tokens=state.tokens if usage is None else state.tokens.plus(usage),
+        unpriced=state.unpriced + unpriced,
+    )
 
 
 def _counted(counts: Mapping[_K, int], key: _K) -> Mapping[_K, int]:

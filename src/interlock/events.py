@@ -279,9 +279,16 @@ class HaltOrdered(_Event, frozen=True, kw_only=True, tag="halt_ordered"):
 
 
 class SessionClosed(_Event, frozen=True, kw_only=True, tag="session_closed"):
-    """The run is over. `error_type` is the class of the exception that ended it, None when it ended well."""
+    """
+    The run is over. `error_type` is the class of the exception that ended it.
+
+    `reason` says why it was aborted, a sentence: that of Interlock's own exception, or whoever aborted it gave it; `by`
+    is who, where it was not the run itself. All three are None when it ended well.
+    """
 
     error_type: str | None = None
+    reason: str | None = None
+    by: str | None = None
 
 
 class AppNoted(_Event, frozen=True, kw_only=True, tag="app_noted"):

@@ -188,6 +188,8 @@ def test_entry_point_groups() -> None:
 def _commands(group: Any, path: str = "interlock") -> Iterator[tuple[str, Any]]:
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
+            if command.invoke_without_command:
+                yield f"{path} {name}", command
             yield from _commands(command, f"{path} {name}")
         else:
             yield f"{path} {name}", command

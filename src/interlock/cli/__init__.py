@@ -23,6 +23,7 @@ from interlock.cli import (
     plugins,
     policy,
     replay,
+    sessions,
     usage,
 )
 from interlock.cli.extensions import Commands
@@ -36,7 +37,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(history.sessions)
 app.command()(events.events)
 app.command()(history.verify)
 app.command()(replay.replay)
@@ -49,6 +49,7 @@ app.command()(halts.release)
 app.command()(halts.halts)
 app.command()(leases.leases)
 app.command()(plugins.plugins)
+app.add_typer(sessions.app, name="sessions")
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(policy.app, name="policy")
 app.add_typer(database.app, name="db")

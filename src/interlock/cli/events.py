@@ -77,7 +77,7 @@ def _show(governor: Governor, feed: Feed, *, json: bool) -> None:
         return _print_json(feed)
     if feed.session is not None:
         row = governor.read(sessions.get, feed.session)
-        opened_at = f"{instant(row.opened_at)}: {row.status}"
+        opened_at = f"{instant(row.opened_at)}: {row.state}"
         show(safe(f"session {row.name} of agent {row.identity.agent}, {opened_at}"))
     if feed.follows or feed.session is None:
         return _print_lines(governor, feed)

@@ -1,8 +1,6 @@
-"""`interlock sessions` and `verify`: what happened, and whether the record of it is sound; and events in words."""
+"""`interlock verify`: whether the record is sound; and events in words."""
 
 from __future__ import annotations
-
-from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -12,44 +10,21 @@ from rich.text import Text
 from interlock import events as kinds
 from interlock._display import data_text
 from interlock._verdict import Mode
+from interlock.cli import wording
 from interlock.cli.output import (
     DEFAULT,
     STYLES,
     Database,
     Json,
     arguments,
-    instant,
     opened,
     print_json,
     safe,
     show,
-    table,
 )
 from interlock.store import commands, halt_log
 from interlock.store import sessions as stored
 from interlock.store.verify import Report
-
-
-def sessions(
-    db: Database = DEFAULT,
-    *,
-    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
-    json: Json = False,
-) -> None:
-    """List the newest sessions."""
-    with opened(db) as governor:
-        rows = governor.read(stored.newest, limit=limit)
-    if json:
-        return print_json(rows)
-    listed = table("session", "opened", "status", "run")
-    for row in rows:
-        listed.add_row(
-            row.id,
-            instant(row.opened_at),
-            str(row.status),
-            safe(f"{row.name} ({row.identity.agent}, {row.head} events)"),
-        )
-    return show(listed if rows else Text("There are no sessions yet.", style="dim"))
 
 
 def verify(db: Database = DEFAULT, *, json: Json = False) -> None:
@@ -201,7 +176,7 @@ def _told_of_session(
         case kinds.SessionReleased():
             return f"released by {event.by}: {event.reason}"
         case kinds.SessionClosed():
-            return f"ended by {event.error_type}" if event.error_type else "ended well"
+            return wording.ended(event)[1]
 
 
 def _lost(event: kinds.CallFinished) -> str:

@@ -61,11 +61,15 @@ class Telling:
             Fact("session", row.id),
             Fact("on behalf", ", ".join(who)),
             Fact("opened", f"{row.opened_at:%Y-%m-%d %H:%M:%S} UTC"),
-            Fact("status", str(row.status)),
+            Fact("status", str(row.state)),
             Fact("policy", row.policy or "none", "dim"),
         ]
         self._console.print(_grid(facts))
         self._console.print(Rule(style="dim"))
+
+    def facts(self, facts: Iterable[Fact]) -> None:
+        """Print what is known of something, each under its name."""
+        self._console.print(_grid(facts))
 
     def line(self, told: Line) -> None:
         """Print one line of the story."""

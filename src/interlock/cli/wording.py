@@ -291,9 +291,7 @@ def _of_session(
             mode = "" if event.mode is Mode.ENFORCE else f", {event.mode.replace('_', ' ')}"
             return "opened", f"{event.name}, agent {event.agent}{mode}", "plain"
         case events.SessionClosed():
-            if event.error_type:
-                return "aborted", f"the session was ended by {event.error_type}", "bad"
-            return "closed", "the session ended well", "good"
+            return ended(event)
         case events.SessionPaused():
             return "paused", "the session waits to be resumed", "wait"
         case events.SessionResumed():
@@ -302,6 +300,15 @@ def _of_session(
             return "halted", f"by {event.by}: {event.reason} (halt {event.halt_id})", "bad"
         case events.SessionReleased():
             return "released", f"by {event.by}: {event.reason} (halt {event.halt_id})", "good"
+
+
+def ended(closed: events.SessionClosed) -> tuple[str, str, Tone]:
+    """Return a word for how a session ended, what that means, and how it sounds."""
+    by = closed.by or closed.error_type
+    if by is None and closed.reason is None:
+        return "closed", "the session ended well", "good"
+    said = f"the session was ended by {by}" if by else "the session was ended"
+    return "aborted", f"{said}: {closed.reason}" if closed.reason else said, "bad"
 
 
 def _of_others(

@@ -6,17 +6,33 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    Select,
+    and_,
+    func,
+    insert,
+    literal,
+    outerjoin,
+    select,
+    update,
+)
 
 from interlock import events
-from interlock._call import Identity
+from interlock._call import Identity, is_text
 from interlock._clock import new_id
-from interlock._state import SessionStatus, status_after
+from interlock._halt import HaltTarget
+from interlock._halt_scope import HaltScope
+from interlock._state import SessionState, SessionStatus, fold, shown_status, status_after
 from interlock._verdict import Mode
-from interlock.errors import Conflict
+from interlock.errors import Conflict, Misuse
 from interlock.store import tickets
-from interlock.store.events import Chain, append, lock, unknown, write
+from interlock.store.events import Chain, append, lock, unknown, whole_history, write
 from interlock.store.statements import now, plain, tables_of
+
+MAX_REASON = 500
+"""Characters of the sentence that says why a session was aborted."""
 
 
 class SessionRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +44,7 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True):
         name: The host's label; need not be unique.
         identity: On whose behalf it runs.
         status: Whether calls are admitted.
+        halt_id: The halt of this very session that stands; None where there is none.
         policy: The digest of the policy it was opened under; None without one.
         head, head_hash: The last event's number and hash.
         opened_at, closed_at: Aware UTC; `closed_at` is None while it is open.
@@ -37,11 +54,17 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     identity: Identity
     status: SessionStatus
+    halt_id: str | None
     policy: str | None
     head: int
     head_hash: str
     opened_at: datetime
     closed_at: datetime | None
+
+    @property
+    def state(self) -> SessionStatus:
+        """The status as it is shown: HALTED where it could go on but for its halt."""
+        return shown_status(self.status, self.halt_id)
 
 
 def open_session(
@@ -75,12 +98,24 @@ def open_session(
 
 
 def close_session(
-    connection: Connection, session_id: str, *, error_type: str | None = None
+    connection: Connection,
+    session_id: str,
+    *,
+    error_type: str | None = None,
+    reason: str | None = None,
+    by: str | None = None,
 ) -> list[events.Recorded]:
     """
-    Close a session: completed, or aborted when *error_type* names what ended it. No call is admitted afterwards.
+    Close a session: completed, or aborted when *error_type* or *reason* says why. No call is admitted afterwards.
 
     What waits for a human in it is cancelled. Returned are the events, the closing last.
+
+    Args:
+        connection: A transaction on the store.
+        session_id: Its id.
+        error_type: The class of the exception that ended it.
+        reason: Why it was aborted, a sentence.
+        by: Who did it, where it was not the run itself.
 
     Raises:
         Conflict: there is no such session, or it is closed.
@@ -88,7 +123,8 @@ def close_session(
     chain = lock(connection, session_id)
     if chain.status not in {SessionStatus.OPEN, SessionStatus.PAUSED}:
         raise Conflict(f"session {session_id} is {chain.status}, so it cannot be closed")
-    at, closed = now(connection), events.SessionClosed(error_type=error_type)
+    at = now(connection)
+    closed = events.SessionClosed(error_type=error_type, reason=reason, by=by)
     table = tables_of(connection).sessions
     plain(connection).execute(
         update(table)
@@ -97,6 +133,37 @@ def close_session(
     )
     cancelled = tickets.cancel(plain(connection), session_id, at=at)
     return append(connection, chain, [*cancelled, closed], at=at)
+
+
+def abort_session(
+    connection: Connection, session_id: str, *, reason: str, by: str | None = None
+) -> list[events.Recorded]:
+    """
+    End a session as aborted, for a *reason*, whoever runs it: as `close_session`.
+
+    Calls that run in it go on and are recorded; its next call is refused. To stop what runs, halt it.
+
+    Raises:
+        Misuse: there is no reason, or it is no text; *by* is given and names nobody.
+        Conflict: there is no such session, or it has ended.
+    """
+    if by is not None and not (is_text(by) and by.strip()):
+        raise Misuse("a session is aborted by somebody: by= is empty")
+    return close_session(connection, session_id, reason=bounded(reason), by=by)
+
+
+def bounded(reason: str) -> str:
+    """
+    Return as much of the sentence *reason* as is kept.
+
+    Raises:
+        Misuse: it is none.
+    """
+    if not is_text(reason) or not reason.strip():
+        raise Misuse(
+            "a session is aborted for a reason: reason= is missing, or no text that can be stored"
+        )
+    return reason if len(reason) <= MAX_REASON else f"{reason[: MAX_REASON - 1]}…"
 
 
 def pause_session(connection: Connection, session_id: str) -> events.Recorded:
@@ -171,10 +238,20 @@ def get(connection: Connection, session_id: str) -> SessionRow:
         Conflict: there is none with this id.
     """
     table = tables_of(connection).sessions
-    row = connection.execute(select(table).where(table.c.id == session_id)).one_or_none()
+    row = connection.execute(_rows(connection).where(table.c.id == session_id)).one_or_none()
     if row is None:
         raise unknown(session_id)
     return _from_row(row)
+
+
+def state(connection: Connection, session_id: str) -> SessionState:
+    """
+    Return what the events of a session add up to; the whole history is read for it.
+
+    Raises:
+        NewerRelease: an event is of a newer release, and something may follow from it.
+    """
+    return fold(whole_history(connection, session_id))
 
 
 def newest(
@@ -182,7 +259,7 @@ def newest(
 ) -> list[SessionRow]:
     """Return up to *limit* sessions, newest first, older than the session whose id is *before*."""
     table = tables_of(connection).sessions
-    query = select(table).order_by(table.c.id.desc()).limit(limit)
+    query = _rows(connection).order_by(table.c.id.desc()).limit(limit)
     if before is not None:
         query = query.where(table.c.id < before)
     return [_from_row(row) for row in connection.execute(query)]
@@ -194,12 +271,24 @@ def count(connection: Connection) -> int:
     return connection.execute(select(func.count()).select_from(table)).scalar_one()
 
 
+def _rows(connection: Connection) -> Select[Any]:
+    """Return the request for rows of sessions, each with the halt of it that stands."""
+    tables = tables_of(connection)
+    sessions, halts = tables.sessions, tables.halts
+    target = literal(HaltTarget(HaltScope.SESSION).key) + sessions.c.id
+    stands = and_(halts.c.target == target, halts.c.released_at.is_(None))
+    return select(sessions, halts.c.id.label("halt_id")).select_from(
+        outerjoin(sessions, halts, stands)
+    )
+
+
 def _from_row(row: Row[Any]) -> SessionRow:
     return SessionRow(
         id=row.id,
         name=row.name,
         identity=Identity(agent=row.agent, user=row.user, team=row.team, org=row.org),
         status=SessionStatus(row.status),
+        halt_id=row.halt_id,
         policy=row.policy,
         head=row.head,
         head_hash=row.head_hash,

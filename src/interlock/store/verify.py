@@ -166,6 +166,7 @@ def _check_row(connection: Connection, session_id: str, state: SessionState) -> 
         name=opened.name,
         identity=identity_of(opened),
         status=state.status,
+        halt_id=state.halt_id,
         policy=opened.policy,
         head=state.head,
         head_hash=state.head_hash,
