@@ -94,7 +94,7 @@ def fill(url: str) -> None:
 
 def _leave_open(governor: Governor) -> None:
     """Enter sessions and never leave them, as a killed process does; in a context of its own."""
-    governor.session("open", agent="bot").__enter__()
+    governor.session("open", agent="bot", exclusive=True).__enter__()
     with_doubt = governor.session("doubt", agent="bot")
     with_doubt.__enter__()
 

@@ -83,6 +83,7 @@ MADE: dict[type[InterlockError], Callable[[], InterlockError]] = {
     ),
     errors.PluginError: lambda: errors.PluginError("missing", plugin="x", distribution="x 1.5"),
     errors.Conflict: lambda: errors.Conflict("answered"),
+    errors.SessionTaken: lambda: errors.SessionTaken("taken", session_id="s-1", status="open"),
 }
 
 
@@ -116,7 +117,7 @@ def test_the_tree_is_the_one_that_is_drawn() -> None:
 
 def test_every_leaf_is_made_below() -> None:
     """Broken if an error is added and not tested."""
-    assert set(LEAVES) == set(MADE)
+    assert {*LEAVES, errors.Conflict} == set(MADE)
 
 
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))

@@ -129,6 +129,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         leases_lost: Names of those of them that it has lost, as far as that is known here.
         edit: Who has changed its arguments, where a human has.
         idempotency: What tells that it was made before, where its tool says what does.
+        ancestors: The ids of the sessions that its session was opened in, the innermost first.
     """
 
     id: str
@@ -148,6 +149,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     leases_lost: tuple[str, ...] = ()
     edit: Edit | None = None
     idempotency: Idempotency | None = None
+    ancestors: tuple[str, ...] = ()
 
     @property
     def note(self) -> str | None:
@@ -167,6 +169,7 @@ def describe(
     call_id: str,
     session_id: str,
     identity: Identity,
+    ancestors: tuple[str, ...] = (),
 ) -> tuple[Call, dict[str, Any]]:
     """
     Return the call that *arguments* make, and the private copy of them that the tool is to be given.
@@ -220,6 +223,7 @@ def describe(
         model=_model(tool, seen) if tool.kind == "model" else None,
         faults=faults,
         idempotency=idempotency,
+        ancestors=ancestors,
     )
     return call, copied
 

@@ -41,7 +41,7 @@ from interlock.evaluators import Panel
 from interlock.events import Recorded, SessionOpened, understood
 from interlock.policy import Policy, PolicyFile
 from interlock.policy.budgets import Budgets
-from interlock.store import halts, policies, sessions, tickets
+from interlock.store import halts, lineage, policies, sessions, tickets
 from interlock.store.commands import Command
 from interlock.store.engine import Store
 from interlock.store.events import history
@@ -173,6 +173,7 @@ class Governor(Books):
         org: str | None = None,
         dry_run: bool = False,
         on_ask: OnAsk | None = None,
+        exclusive: bool | str = False,
     ) -> Session:
         """
         Return a session, to be opened by `with` or `async with`: the governed run of one agent.
@@ -187,11 +188,20 @@ class Governor(Books):
             org: In which organisation.
             dry_run: Whether calls are decided and recorded, and then simulated instead of run.
             on_ask: What is done in it when a human must be asked, instead of what the governor was given.
+            exclusive: Whether it may be opened only where no other of this name is open or paused in its organisation
+                that is exclusive, too; or a key to go by instead of the name. Else opening it raises `SessionTaken`.
         """
         if self._watches and self._file is not None and self._file.is_changed():
             self._follow()
         identity = Identity(agent=agent, user=user, team=team, org=org)
-        return Session(self._machinery, name, identity, dry_run=dry_run, on_ask=on_ask)
+        return Session(
+            self._machinery,
+            name,
+            identity,
+            dry_run=dry_run,
+            on_ask=on_ask,
+            exclusive=exclusive,
+        )
 
     def resume_session(self, session_id: str, *, on_ask: OnAsk | None = None) -> Session:
         """
@@ -276,6 +286,7 @@ class Governor(Books):
         row: sessions.SessionRow,
         opened: SessionOpened,
         text: str | None,
+        ancestors: tuple[str, ...],
         on_ask: OnAsk | None = None,
         *,
         resumes: str | None = None,
@@ -293,6 +304,7 @@ class Governor(Books):
             dry_run=opened.mode is Mode.DRY_RUN,
             on_ask=on_ask,
             resumes=resumes,
+            ancestors=ancestors,
         )
 
     def _resuming(self, found: Resumable) -> Session:
@@ -300,7 +312,9 @@ class Governor(Books):
             raise Conflict(
                 f"ticket {found.ticket.id} was opened under another policy than that of its session"
             )
-        return self._reopened(found.row, found.opened, found.text).resuming(found.ticket)
+        return self._reopened(found.row, found.opened, found.text, found.ancestors).resuming(
+            found.ticket
+        )
 
     def record_usage(
         self,
@@ -561,15 +575,15 @@ def _id_of(ticket: Ticket | str) -> str:
 
 def _opening(
     connection: Connection, session_id: str
-) -> tuple[sessions.SessionRow, SessionOpened, str | None]:
-    """Return a session's row, its first event, and the policy that it was opened under."""
+) -> tuple[sessions.SessionRow, SessionOpened, str | None, tuple[str, ...]]:
+    """Return a session's row, its first event, the policy that it was opened under, and the sessions around it."""
     row = sessions.get(connection, session_id)
     [first] = history(connection, session_id, limit=1)
     opened = understood(first.event, f"event {first.seq} of session {session_id}")
     if not isinstance(opened, SessionOpened):
         raise Conflict(f"session {session_id} is damaged: it does not begin with its opening")
     text = None if row.policy is None else policies.document(connection, row.policy)
-    return row, opened, text
+    return row, opened, text, lineage.ancestors(connection, session_id)
 
 
 def _budgets(policy: Policy | None, given: Iterable[Mapping[str, Any]]) -> Budgets:

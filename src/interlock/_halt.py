@@ -145,9 +145,13 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 def targets_of(call: Call) -> tuple[str, ...]:
     """Return the keys of all that can be halted to stop *call*."""
-    named = _names(call.identity, call.session_id, call.tool.name)
-    found = [HaltTarget(scope, name).key for scope, name in named.items() if name]
-    return (HaltTarget(HaltScope.SYSTEM).key, *found)
+    found = [HaltTarget(HaltScope.SYSTEM).key]
+    for scope, name in _names(call.identity, call.session_id, call.tool.name).items():
+        if scope is HaltScope.SESSION:  # whoever halts a session halts those that were opened in it
+            found += [HaltTarget(scope, one).key for one in reversed(call.ancestors)]
+        if name:
+            found.append(HaltTarget(scope, name).key)
+    return tuple(found)
 
 
 def ordered(

@@ -25,12 +25,14 @@ class Resumable(msgspec.Struct, frozen=True):
         ticket: The ticket, approved.
         row, opened: Its session, and the event that opened it.
         text: The document of the policy of that session; None where it has none.
+        ancestors: The sessions that it was opened in.
     """
 
     ticket: Ticket
     row: SessionRow
     opened: SessionOpened
     text: str | None
+    ancestors: tuple[str, ...]
 
     def call(self, tool: Callable[..., Any], given: Mapping[str, object]) -> inspect.BoundArguments:
         """

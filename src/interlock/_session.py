@@ -19,10 +19,14 @@ from interlock._redaction import redacted_data
 from interlock._scope import Scope, current_scope, enter, leave, session_for
 from interlock._session_calls import SessionCalls
 from interlock._state import SessionState, SessionStatus
+from interlock._verdict import Mode
 from interlock.errors import ApprovalNeeded, Conflict, InterlockError, Misuse, StoreUnavailable
 from interlock.store import policies, sessions
 
 log = logging.getLogger("interlock")
+
+MAX_NESTED = 64
+"""So many sessions may be around one."""
 
 
 class Session(SessionCalls):
@@ -33,6 +37,7 @@ class Session(SessionCalls):
         name: The host's label.
         identity: On whose behalf it runs.
         mode: What becomes of decisions in it.
+        ancestors: The ids of the sessions that it was opened in, the innermost first.
     """
 
     def __init__(
@@ -43,15 +48,19 @@ class Session(SessionCalls):
         *,
         dry_run: bool = False,
         on_ask: OnAsk | None = None,
+        exclusive: bool | str = False,
         resumes: str | None = None,
+        ancestors: tuple[str, ...] = (),
     ) -> None:
         """
         Describe a session of *machinery*'s governor; `with` opens it, or lets the one go on whose id is *resumes*.
 
         Raises:
-            Misuse: the name, or a part of the identity, is no text that can be stored.
+            Misuse: the name, a part of the identity, or the key is no text that can be stored.
         """
+        key = name if exclusive is True else None if exclusive is False else exclusive
         parts = {"name": name, **msgspec.structs.asdict(identity)}
+        parts |= {} if key is None and exclusive is not None else {"exclusive": key}
         optional = {"user", "team", "org"}
         wrong = [
             key
@@ -63,7 +72,10 @@ class Session(SessionCalls):
                 f"{' and '.join(wrong)} of a session must be text that can be stored: without lone surrogates and "
                 "null characters"
             )
-        super().__init__(machinery, name, identity, dry_run=dry_run, on_ask=on_ask)
+        super().__init__(
+            machinery, name, identity, dry_run=dry_run, on_ask=on_ask, ancestors=ancestors
+        )
+        self._exclusive = key
         self._token: Token[Scope | None] | None = None
         self._resumes = resumes
         self._is_over = False
@@ -147,6 +159,7 @@ class Session(SessionCalls):
         return done
 
     def __enter__(self) -> Self:
+        self._nest()
         self._opened(self._machinery.store.write(self._open))
         return self
 
@@ -163,6 +176,7 @@ class Session(SessionCalls):
             self._unclosed(lost, error)
 
     async def __aenter__(self) -> Self:
+        self._nest()
         recorded, cancelled = await self._machinery.store.awrite(self._open)
         self._opened(recorded)
         if cancelled is not None:
@@ -186,6 +200,23 @@ class Session(SessionCalls):
             if cancelled is not None:
                 raise cancelled
 
+    def _nest(self) -> None:
+        """Find the session around; whatever keeps that from doing anything in the world holds in this one, too."""
+        if self._id is not None or self._resumes is not None:
+            return
+        around = session_of(self._machinery)
+        self.ancestors = ()
+        if around is None:
+            return
+        if len(around.ancestors) >= MAX_NESTED:
+            raise Misuse(
+                f"session {self.name!r} would be nested more than {MAX_NESTED} deep, as by agents that call each other "
+                "in a circle; it was not opened"
+            )
+        self.ancestors = (around.id, *around.ancestors)
+        if around.mode is Mode.DRY_RUN:
+            self.mode = Mode.DRY_RUN
+
     def _open(self, connection: Connection) -> events.Recorded:
         if self._id is not None:
             raise Misuse(
@@ -203,6 +234,8 @@ class Session(SessionCalls):
             self.identity,
             policy=None if judges is None else judges.policy.digest,
             mode=self.mode,
+            parent=next(iter(self.ancestors), None),
+            exclusive=self._exclusive,
         )
 
     def _opened(self, recorded: events.Recorded) -> None:

@@ -42,6 +42,7 @@ class SessionCalls:
         name: The host's label.
         identity: On whose behalf it runs.
         mode: What becomes of decisions in it.
+        ancestors: The ids of the sessions that it was opened in, the innermost first.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class SessionCalls:
         *,
         dry_run: bool,
         on_ask: OnAsk | None,
+        ancestors: tuple[str, ...] = (),
     ) -> None:
         """Describe a session of *machinery*'s governor."""
         self.name = name
@@ -63,6 +65,7 @@ class SessionCalls:
         self._machinery = machinery
         self._on_ask = checked(on_ask) or machinery.on_ask
         self._id: str | None = None
+        self.ancestors = ancestors
         self._ticket: Ticket | None = None
         self._is_resuming = False
 
@@ -150,6 +153,7 @@ class SessionCalls:
             call_id=new_id(),
             session_id=self._id or self.id,
             identity=self.identity,
+            ancestors=self.ancestors,
         )
         redact = self._machinery.plugins.redaction()
         if redact is not None:

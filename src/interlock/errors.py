@@ -24,6 +24,7 @@ Every exception that Interlock raises.
         ├── PolicyError      .path .line .key         (also a ValueError)
         ├── PluginError      .plugin .distribution    (also an ImportError)
         └── Conflict
+            └── SessionTaken .session_id .status
 
 The second level says whose move is next: the agent's, the operator's, the programmer's. `str()` is one
 sentence with the remedy; the data is in attributes; every error pickles. No message of ours holds the
@@ -310,3 +311,18 @@ class KeyReused(Refused, Conflict):
     def __init__(self, message: str, *, decision: Decision, call: Call, first: str) -> None:
         super().__init__(message, decision=decision, call=call)
         self.first = first
+
+
+class SessionTaken(Conflict):
+    """
+    An exclusive session was not opened, since another one with its key is open or paused in its organisation.
+
+    Attributes:
+        session_id: The one that has it.
+        status: Whether that one is `open` or `paused`.
+    """
+
+    def __init__(self, message: str, *, session_id: str, status: str) -> None:
+        super().__init__(message)
+        self.session_id = session_id
+        self.status = status

@@ -48,7 +48,8 @@ class SessionOpened(_Event, frozen=True, kw_only=True, tag="session_opened"):
     A governed run began, for the agent, user, team and organisation that the host named.
 
     `name` is the host's label; `policy` is the digest of the policy in force, None without one; `mode` is what becomes
-    of decisions in this session.
+    of decisions in this session. `parent` is the session that it was opened in. Of those with one `exclusive` key in
+    one organisation only one is open or paused at a time.
     """
 
     name: str
@@ -58,6 +59,8 @@ class SessionOpened(_Event, frozen=True, kw_only=True, tag="session_opened"):
     org: str | None = None
     policy: str | None = None
     mode: Mode = Mode.ENFORCE
+    parent: str | None = None
+    exclusive: str | None = None
 
 
 class CallDecided(_Event, frozen=True, kw_only=True, tag="call_decided"):

@@ -150,7 +150,7 @@ def test_an_operator_aborts_what_runs(
 
 
 def test_what_waits_can_be_aborted(governor: Make) -> None:
-    """Broken if a session that nobody will resume cannot be ended, or leaving one that was ended hides its exception."""
+    """Broken if a session that nobody will resume cannot be ended, or leaving an ended one hides its exception."""
     made = governor(POLICY)
     with pytest.raises(ApprovalNeeded) as refused, made.session("s", agent="bot") as session:
         refund()

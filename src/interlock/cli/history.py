@@ -163,7 +163,8 @@ def _told_of_session(
 ) -> str:
     match event:
         case kinds.SessionOpened():
-            return f"{event.name}, agent {event.agent}"
+            within = f", in session {event.parent}" if event.parent else ""
+            return f"{event.name}, agent {event.agent}{within}"
         case kinds.SessionPaused():
             return "waits to be resumed"
         case kinds.SessionResumed():
@@ -176,7 +177,7 @@ def _told_of_session(
         case kinds.SessionReleased():
             return f"released by {event.by}: {event.reason}"
         case kinds.SessionClosed():
-            return wording.ended(event)[1]
+            return wording.ended(event)[1].removeprefix("the session ").removeprefix("was ")
 
 
 def _lost(event: kinds.CallFinished) -> str:

@@ -61,6 +61,7 @@ class Telling:
             Fact("session", row.id),
             Fact("on behalf", ", ".join(who)),
             Fact("opened", f"{row.opened_at:%Y-%m-%d %H:%M:%S} UTC"),
+            *([Fact("within", row.parent)] if row.parent else ()),
             Fact("status", str(row.state)),
             Fact("policy", row.policy or "none", "dim"),
         ]

@@ -289,7 +289,9 @@ def _of_session(
     match event:
         case events.SessionOpened():
             mode = "" if event.mode is Mode.ENFORCE else f", {event.mode.replace('_', ' ')}"
-            return "opened", f"{event.name}, agent {event.agent}{mode}", "plain"
+            within = f", in session {event.parent}" if event.parent else ""
+            only = f", the only one with {event.exclusive!r}" if event.exclusive else ""
+            return "opened", f"{event.name}, agent {event.agent}{mode}{within}{only}", "plain"
         case events.SessionClosed():
             return ended(event)
         case events.SessionPaused():

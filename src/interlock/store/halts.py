@@ -23,7 +23,7 @@ from interlock._halt import Halt, Halted, HaltTarget, Order, targets_of
 from interlock._halt_scope import HaltScope
 from interlock._memory import HaltTracker, memory_of, remembering, text_of, tracker_of
 from interlock.errors import Conflict, Misuse
-from interlock.store import halt_log
+from interlock.store import halt_log, lineage
 from interlock.store.ear import HALTS, TICKETS, tell
 from interlock.store.events import append, head, lock
 from interlock.store.statements import Prepared, now, plain, read, tables_of
@@ -248,7 +248,8 @@ def running(connection: Connection, target: HaltTarget) -> int:
         case HaltScope.TOOL:
             query = query.where(intents.c.tool == target.name)
         case HaltScope.SESSION:
-            query = query.where(intents.c.session_id == target.name)
+            within = lineage.descendants(connection, target.name)
+            query = query.where(intents.c.session_id.in_(within))
         case _:
             query = query.join(sessions, sessions.c.id == intents.c.session_id)
             query = query.where(sessions.c[target.scope.value] == target.name)

@@ -29,6 +29,7 @@ from interlock._verdict import Mode
 from interlock.errors import Conflict, Misuse
 from interlock.store import tickets
 from interlock.store.events import Chain, append, lock, unknown, whole_history, write
+from interlock.store.exclusive import key_of, taking
 from interlock.store.statements import now, plain, tables_of
 
 MAX_REASON = 500
@@ -48,6 +49,9 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True):
         policy: The digest of the policy it was opened under; None without one.
         head, head_hash: The last event's number and hash.
         opened_at, closed_at: Aware UTC; `closed_at` is None while it is open.
+        parent: The session that it was opened in; None where it was in none.
+        exclusive: The digest of its key and organisation, of which only one session may be open or paused; None: it is
+            not exclusive.
     """
 
     id: str
@@ -60,6 +64,8 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True):
     head_hash: str
     opened_at: datetime
     closed_at: datetime | None
+    parent: str | None = None
+    exclusive: str | None = None
 
     @property
     def state(self) -> SessionStatus:
@@ -74,24 +80,49 @@ def open_session(
     *,
     policy: str | None,
     mode: Mode = Mode.ENFORCE,
+    parent: str | None = None,
+    exclusive: str | None = None,
 ) -> events.Recorded:
-    """Open a session and return its first event; *policy* is the digest of a stored policy, or None."""
+    """
+    Open a session and return its first event.
+
+    Args:
+        connection: A transaction on the store.
+        name: The host's label.
+        identity: On whose behalf it runs.
+        policy: The digest of a stored policy, or None.
+        mode: What becomes of decisions in it.
+        parent: The id of the session that it is opened in.
+        exclusive: What only one session of an organisation may be open or paused with.
+
+    Raises:
+        SessionTaken: one is already.
+    """
     table = tables_of(connection).sessions
     session_id, at = new_id(), now(connection)
-    connection.execute(
-        insert(table).values(
-            id=session_id,
-            name=name,
-            **msgspec.structs.asdict(identity),
-            status=SessionStatus.OPEN.value,
-            policy=policy,
-            head=0,
-            head_hash=events.GENESIS,
-            opened_at=at,
-        )
-    )
+    row = {
+        "id": session_id,
+        "name": name,
+        **msgspec.structs.asdict(identity),
+        "status": SessionStatus.OPEN.value,
+        "policy": policy,
+        "head": 0,
+        "head_hash": events.GENESIS,
+        "opened_at": at,
+        "parent": parent,
+        "exclusive": key_of(exclusive, identity.org),
+    }
+    if exclusive is None:
+        plain(connection).execute(insert(table).values(row))
+    else:
+        taking(plain(connection), table, row, f"{exclusive!r}")
     opened = events.SessionOpened(
-        name=name, **msgspec.structs.asdict(identity), policy=policy, mode=mode
+        name=name,
+        **msgspec.structs.asdict(identity),
+        policy=policy,
+        mode=mode,
+        parent=parent,
+        exclusive=exclusive,
     )
     chain = Chain(session_id, SessionStatus.OPEN, 0, events.GENESIS)
     return append(connection, chain, [opened], at=at)[0]
@@ -294,4 +325,6 @@ def _from_row(row: Row[Any]) -> SessionRow:
         head_hash=row.head_hash,
         opened_at=row.opened_at,
         closed_at=row.closed_at,
+        parent=row.parent,
+        exclusive=row.exclusive,
     )

@@ -33,6 +33,9 @@ _MICROSECOND = timedelta(microseconds=1)
 _ID = String(36)
 _HASH = String(64)
 
+_GOES_ON = "exclusive IS NOT NULL AND status IN ('open', 'paused')"
+"""Of the exclusive sessions, those that keep others out."""
+
 _OURS = "interlock"
 """The mark in `Table.info` by which our tables are known among a host's."""
 
@@ -122,6 +125,22 @@ class Tables:
             Column("memory", Text, comment="JSON: what the policy wants remembered of the calls"),
             Column("opened_at", UtcMicroseconds, nullable=False),
             Column("closed_at", UtcMicroseconds),
+            Column("parent", _ID, self._key("sessions.id")),
+            Column("exclusive", _HASH, comment="digest: what only one may be open or paused with"),
+            Index(
+                f"ix_{prefix}sessions_parent",
+                "parent",
+                "id",
+                sqlite_where=text("parent IS NOT NULL"),
+                postgresql_where=text("parent IS NOT NULL"),
+            ),
+            Index(
+                f"ix_{prefix}sessions_exclusive",
+                "exclusive",
+                unique=True,
+                sqlite_where=text(_GOES_ON),
+                postgresql_where=text(_GOES_ON),
+            ),
         )
         self.events: Table = self._table(
             "events",

@@ -16,6 +16,7 @@ from interlock.errors import Conflict, NewerRelease, PolicyError
 from interlock.policy import Policy
 from interlock.store import feed, grants, halts, keys, policies, sessions, tickets
 from interlock.store.events import head, remembered, whole_history
+from interlock.store.exclusive import key_of
 from interlock.store.statements import tables_of
 from interlock.store.tables import to_microseconds
 from interlock.store.told import Disagreement, Told, identity_of
@@ -172,6 +173,8 @@ def _check_row(connection: Connection, session_id: str, state: SessionState) -> 
         head_hash=state.head_hash,
         opened_at=state.opened_at,
         closed_at=state.closed_at,
+        parent=opened.parent,
+        exclusive=key_of(opened.exclusive, opened.org),
     )
     _compare(row, stored, told)
 

@@ -89,6 +89,16 @@ def _sessions(place: _Place) -> None:
         sa.Column("memory", sa.Text, comment="JSON: what the policy wants remembered of the calls"),
         sa.Column("opened_at", _TIME, nullable=False),
         sa.Column("closed_at", _TIME),
+        sa.Column("parent", _ID, place.key("sessions.id")),
+        sa.Column("exclusive", _HASH, comment="digest: what only one may be open or paused with"),
+    )
+    place.index("sessions", "parent", "parent", "id", where="parent IS NOT NULL")
+    place.index(
+        "sessions",
+        "exclusive",
+        "exclusive",
+        where="exclusive IS NOT NULL AND status IN ('open', 'paused')",
+        unique=True,
     )
 
 
