@@ -25,7 +25,7 @@ from interlock._drive import Arguments, Performer, adrive, drive, drop
 from interlock._flights import Stream
 from interlock._flow import Ending, Flow, Run
 from interlock._halt import Halt
-from interlock._scope import Scope, enter, entered, leave
+from interlock._scope import Scope, enter, entered, leave, steps
 from interlock.evaluators import Streamed
 from interlock.events import Outcome
 
@@ -164,14 +164,15 @@ def _stepped(
     """
     thrown: BaseException | None = None
     sent: Any = None
+    around = steps(scope)
     try:
         while True:
             if (halt := stream.halt()) is not None:
-                with entered(scope):
+                with around:
                     inner.close()
                 return halted(halt)
             try:
-                with entered(scope):
+                with around:
                     item = inner.send(sent) if thrown is None else inner.throw(thrown)
             except StopIteration as stop:
                 return Ending(outcome=Outcome.RETURNED, result=stop.value)
@@ -181,7 +182,7 @@ def _stepped(
             try:
                 sent = yield item
             except GeneratorExit:
-                with entered(scope):
+                with around:
                     inner.close()
                 raise
             except BaseException as error:  # noqa: BLE001 - thrown in by the consumer, for the tool to handle
@@ -214,22 +215,23 @@ async def call_async_generator(
         sent: Any = None
         item: Any = None
         step: Callable[[Any], Awaitable[Any]] = _first
+        around = steps(scope)
         try:
             while True:
                 if stream.halt() is None:
-                    with entered(scope), stream.step() as flight:
+                    with around, stream.step() as flight:
                         item = await (step(inner) if thrown is None else inner.athrow(thrown))
                     stream.stop(flight.halt)
                 thrown = None
                 if (halt := stream.halt()) is not None:
-                    with entered(scope):
+                    with around:
                         await inner.aclose()
                     ending = halted(halt)
                     break
                 try:
                     sent = yield item
                 except GeneratorExit:
-                    with entered(scope):
+                    with around:
                         await inner.aclose()
                     raise
                 except BaseException as error:  # noqa: BLE001 - thrown in by the consumer, for the tool to handle

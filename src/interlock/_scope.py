@@ -47,14 +47,15 @@ def enter(scope: Scope) -> Token[Scope | None]:
     return _scope.set(scope)
 
 
-def leave(token: Token[Scope | None]) -> None:
-    """Make current again what was current before `enter`."""
+def leave(token: Token[Scope | None], scope: Scope | None = None) -> None:
+    """Make current again what was current before `enter` of *scope*."""
     # What was entered in one context may be left in another, as when a framework finishes a generator of its own in
-    # another thread. That one never had the scope, so there is nothing to take back.
-    try:  # noqa: SIM105 - `suppress` takes four times as long, and every call passes here
+    # another thread. That one never had the scope, so there is nothing to take back, unless it came there by `steps`.
+    try:
         _scope.reset(token)
     except ValueError:
-        pass
+        if scope is not None and _scope.get() is scope:
+            _scope.set(None if token.old_value is Token.MISSING else token.old_value)
 
 
 class entered:  # noqa: N801 - used as a function is
@@ -69,6 +70,26 @@ class entered:  # noqa: N801 - used as a function is
         self._token = _scope.set(self._scope)
 
     def __exit__(self, *_: object) -> None:
+        leave(self._token)
+
+
+class steps:  # noqa: N801 - used as a function is
+    """
+    Make *scope* current for each step of a stream, in a `with` block each, and not between them.
+
+    What the stream itself has entered in a step and not left, such as a session, is current again in the next.
+    """
+
+    __slots__ = ("_scope", "_token")
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope: Scope | None = scope
+
+    def __enter__(self) -> None:
+        self._token = _scope.set(self._scope)
+
+    def __exit__(self, *_: object) -> None:
+        self._scope = _scope.get()
         leave(self._token)
 
 

@@ -76,6 +76,7 @@ class Session(SessionCalls):
             machinery, name, identity, dry_run=dry_run, on_ask=on_ask, ancestors=ancestors
         )
         self._exclusive = key
+        self._scope: Scope | None = None
         self._token: Token[Scope | None] | None = None
         self._resumes = resumes
         self._is_over = False
@@ -242,7 +243,8 @@ class Session(SessionCalls):
         self._id = recorded.session_id
         # Not by a `with` of a generator: were the session dropped unclosed, the collector would leave it for us, at
         # any moment, and whatever was entered since would be gone.
-        self._token = enter(Scope(self))
+        self._scope = Scope(self)
+        self._token = enter(self._scope)
         self._show(recorded)
 
     def _close(self, connection: Connection, error: BaseException | None) -> list[events.Recorded]:
@@ -280,8 +282,8 @@ class Session(SessionCalls):
 
     def _detach(self) -> None:
         if self._token is not None:
-            leave(self._token)
-            self._token = None
+            leave(self._token, self._scope)
+            self._token = self._scope = None
 
     def _unclosed(self, lost: StoreUnavailable, error: BaseException | None) -> None:
         if error is None:
