@@ -25,6 +25,9 @@ from interlock.store import policies, sessions
 
 log = logging.getLogger("interlock")
 
+MAX_NAME = 512
+"""Characters of a name: what every index can hold."""
+
 MAX_NESTED = 64
 """So many sessions may be around one."""
 
@@ -65,12 +68,13 @@ class Session(SessionCalls):
         wrong = [
             key
             for key, part in parts.items()
-            if not (is_text(part) or (part is None and key in optional))
+            if not (is_text(part) and len(part) <= MAX_NAME)
+            and not (part is None and key in optional)
         ]
         if wrong:
             raise Misuse(
-                f"{' and '.join(wrong)} of a session must be text that can be stored: without lone surrogates and "
-                "null characters"
+                f"{' and '.join(wrong)} of a session must be text that can be stored, of at most {MAX_NAME} "
+                "characters: without lone surrogates and null characters"
             )
         super().__init__(
             machinery, name, identity, dry_run=dry_run, on_ask=on_ask, ancestors=ancestors

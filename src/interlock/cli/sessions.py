@@ -13,14 +13,16 @@ from rich.text import Text
 from sqlalchemy import Connection
 
 from interlock import events
-from interlock._state import SessionState
+from interlock._state import SessionState, SessionStatus
 from interlock._verdict import Verdict
 from interlock.cli import wording
 from interlock.cli.output import (
     DEFAULT,
     Database,
     Json,
+    cut,
     instant,
+    moment,
     opened,
     print_json,
     safe,
@@ -30,6 +32,7 @@ from interlock.cli.output import (
 from interlock.cli.telling import Telling
 from interlock.cli.wording import Fact
 from interlock.store import sessions as stored
+from interlock.store.listing import Sought, find
 from interlock.store.sessions import SessionRow
 
 app = typer.Typer(
@@ -46,16 +49,51 @@ def sessions(
     context: typer.Context,
     db: Database = DEFAULT,
     *,
+    state: Annotated[
+        SessionStatus | None, typer.Option(help="Only those that stand like this.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Only those of this name.")] = None,
+    agent: Annotated[str | None, typer.Option(help="Only those of this agent.")] = None,
+    user: Annotated[str | None, typer.Option(help="Only those for this user.")] = None,
+    team: Annotated[str | None, typer.Option(help="Only those in this team.")] = None,
+    org: Annotated[str | None, typer.Option(help="Only those in this organisation.")] = None,
+    parent: Annotated[
+        str | None, typer.Option(help="Only those that were opened in the session with this id.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only those opened since this day, or time, in UTC.")
+    ] = None,
+    before: Annotated[
+        str | None, typer.Option(help="Only those opened before the session with this id.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
     json: Json = False,
 ) -> None:
-    """List the newest sessions; or show one, or end it."""
+    """List sessions, the newest first; or show one, or end it."""
     if context.invoked_subcommand is not None:
-        return None
+        return
+    sought = Sought(
+        state=state,
+        name=name,
+        agent=agent,
+        user=user,
+        team=team,
+        org=org,
+        parent=parent,
+        since=None if since is None else moment(since),
+    )
     with opened(db) as governor:
-        rows = governor.read(stored.newest, limit=limit)
+        rows = governor.read(find, sought, before=before, limit=limit + 1)
     if json:
-        return print_json(map(_as_json, rows))
+        print_json(map(_as_json, rows[:limit]))
+    else:
+        _list(rows[:limit], is_all=sought == Sought() and before is None)
+    if len(rows) > limit:
+        cut(f"there are more: --before {rows[limit - 1].id}")
+    return
+
+
+def _list(rows: list[SessionRow], *, is_all: bool) -> None:
     listed = table("session", "opened", "state", "run")
     for row in rows:
         listed.add_row(
@@ -64,7 +102,8 @@ def sessions(
             str(row.state),
             safe(f"{row.name} ({row.identity.agent}, {row.head} events)"),
         )
-    return show(listed if rows else Text("There are no sessions yet.", style="dim"))
+    nothing = "There are no sessions yet." if is_all else "There are no such sessions."
+    show(listed if rows else Text(nothing, style="dim"))
 
 
 @app.command("show")

@@ -269,10 +269,10 @@ def get(connection: Connection, session_id: str) -> SessionRow:
         Conflict: there is none with this id.
     """
     table = tables_of(connection).sessions
-    row = connection.execute(_rows(connection).where(table.c.id == session_id)).one_or_none()
+    row = connection.execute(rows(connection).where(table.c.id == session_id)).one_or_none()
     if row is None:
         raise unknown(session_id)
-    return _from_row(row)
+    return from_row(row)
 
 
 def state(connection: Connection, session_id: str) -> SessionState:
@@ -290,10 +290,10 @@ def newest(
 ) -> list[SessionRow]:
     """Return up to *limit* sessions, newest first, older than the session whose id is *before*."""
     table = tables_of(connection).sessions
-    query = _rows(connection).order_by(table.c.id.desc()).limit(limit)
+    query = rows(connection).order_by(table.c.id.desc()).limit(limit)
     if before is not None:
         query = query.where(table.c.id < before)
-    return [_from_row(row) for row in connection.execute(query)]
+    return [from_row(row) for row in connection.execute(query)]
 
 
 def count(connection: Connection) -> int:
@@ -302,7 +302,7 @@ def count(connection: Connection) -> int:
     return connection.execute(select(func.count()).select_from(table)).scalar_one()
 
 
-def _rows(connection: Connection) -> Select[Any]:
+def rows(connection: Connection) -> Select[Any]:
     """Return the request for rows of sessions, each with the halt of it that stands."""
     tables = tables_of(connection)
     sessions, halts = tables.sessions, tables.halts
@@ -313,7 +313,8 @@ def _rows(connection: Connection) -> Select[Any]:
     )
 
 
-def _from_row(row: Row[Any]) -> SessionRow:
+def from_row(row: Row[Any]) -> SessionRow:
+    """Return the session that *row* of what `rows` asks for holds."""
     return SessionRow(
         id=row.id,
         name=row.name,

@@ -127,12 +127,21 @@ class Tables:
             Column("closed_at", UtcMicroseconds),
             Column("parent", _ID, self._key("sessions.id")),
             Column("exclusive", _HASH, comment="digest: what only one may be open or paused with"),
-            Index(
-                f"ix_{prefix}sessions_parent",
-                "parent",
-                "id",
-                sqlite_where=text("parent IS NOT NULL"),
-                postgresql_where=text("parent IS NOT NULL"),
+            Index(f"ix_{prefix}sessions_opened_at", "opened_at", "id"),
+            *(
+                Index(f"ix_{prefix}sessions_{column}", column, "opened_at", "id")
+                for column in ("status", "name", "agent")
+            ),
+            *(
+                Index(
+                    f"ix_{prefix}sessions_{column}",
+                    column,
+                    "opened_at",
+                    "id",
+                    sqlite_where=text(f'"{column}" IS NOT NULL'),
+                    postgresql_where=text(f'"{column}" IS NOT NULL'),
+                )
+                for column in ("user", "team", "org", "parent")
             ),
             Index(
                 f"ix_{prefix}sessions_exclusive",

@@ -92,7 +92,12 @@ def _sessions(place: _Place) -> None:
         sa.Column("parent", _ID, place.key("sessions.id")),
         sa.Column("exclusive", _HASH, comment="digest: what only one may be open or paused with"),
     )
-    place.index("sessions", "parent", "parent", "id", where="parent IS NOT NULL")
+    place.index("sessions", "opened_at", "opened_at", "id")
+    for column in ("status", "name", "agent"):
+        place.index("sessions", column, column, "opened_at", "id")
+    for column in ("user", "team", "org", "parent"):
+        where = f'"{column}" IS NOT NULL'
+        place.index("sessions", column, column, "opened_at", "id", where=where)
     place.index(
         "sessions",
         "exclusive",
