@@ -19,7 +19,8 @@ import msgspec
 from interlock import _flow, events
 from interlock._budget import Account, Claim
 from interlock._call import Call, Identity, digest_of
-from interlock._decide import Counsel, Recalled, asks, decide, judge
+from interlock._capture import Keyed
+from interlock._decide import UNSEEN, Counsel, Recalled, asks, decide, judge
 from interlock._flow import Admission, Ending, First, Flow, Reviewed, Settlement
 from interlock._grant import Standing
 from interlock._memory import Steered, recalled, remembering
@@ -91,6 +92,7 @@ def again(
     history: History,
     policy_of: Callable[[str], Policy],
     other: Trial | None = None,
+    key: Keyed | None = None,
 ) -> Replay:
     """
     Go through the decisions of a session again, and compare.
@@ -101,11 +103,12 @@ def again(
         policy_of: Returns the policy with a digest.
         other: Another policy, to tell which verdicts would differ under it: each call by itself, after what has really
             happened in the session. Its evaluators are asked. None: the recorded policies.
+        key: What keyed digests were made with; without it, it is not known of such calls that nothing is left out.
     """
     decisions = 0
     differing: list[Again] = []
     unknown: list[Again] = []
-    for one, is_decision in _Rerun(session_id, history, policy_of, other).all():
+    for one, is_decision in _Rerun(session_id, history, policy_of, other, key).all():
         decisions += is_decision
         if one.differences:
             differing.append(one)
@@ -137,11 +140,13 @@ class _Rerun:
         history: History,
         policy_of: Callable[[str], Policy],
         other: Trial | None,
+        key: Keyed | None,
     ) -> None:
         self._session_id = session_id
         self._history = history
         self._policy_of = policy_of
         self._other = other
+        self._key = key
         self._policies: dict[str, Policy] = {}
         self._memories: dict[str, dict[str, int]] = {}
         self._requests = Requests(session_id)
@@ -343,7 +348,7 @@ class _Rerun:
 
     def _is_recomputed(self, event: events.CallDecided, opinion: Opinion) -> bool:
         """Whether *opinion* is of those that the deciding transaction forms itself, of what is known here."""
-        if opinion.author in {"session", "steering", "approver"}:
+        if opinion.author in {"session", "steering", "approver", UNSEEN}:
             return True
         taken = dict(zip(event.windows, event.taken, strict=False))
         return any(
@@ -368,7 +373,7 @@ class _Rerun:
             for one in event.opinions
             if not own(one)
             and not one.author.startswith(("evaluator:", "budget:"))
-            and one.author not in {"steering", "approver"}
+            and one.author not in {"steering", "approver", UNSEEN}
         ]
         ruling = trial.ruling(call, self._memory(policy.digest, policy), at)
         taken = dict(zip(event.windows, event.taken, strict=False))
@@ -421,6 +426,7 @@ class _Rerun:
             schema=event.schema,
             session_id=self._session_id,
             identity=self._identity(),
+            key=self._key if event.keyed else None,
         )
         return again == event.digest
 

@@ -11,6 +11,7 @@ import msgspec
 from immutabledict import immutabledict
 
 from interlock import _canonical, _forms, _kinds
+from interlock._capture import Capture, Keyed
 from interlock._scale import Scale
 
 CallKind = Literal["tool", "model", "handoff"]
@@ -51,6 +52,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
         schema: The digest of what parameters it takes, of which `schema_digest` makes one; None: not known.
         idempotency_key: The names of the arguments that tell one effect of it from another, sorted; none: every call is
             another one.
+        capture, capture_result: How much is kept of its arguments, and of its results; None: as its governor says.
     """
 
     name: str
@@ -65,6 +67,8 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     provider: str | None = None
     schema: str | None = None
     idempotency_key: tuple[str, ...] = ()
+    capture: Capture | None = None
+    capture_result: Capture | None = None
 
 
 class Idempotency(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,7 +122,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         arguments: By name, defaults included, immutable to any depth; the forms are in `_canonical`'s table.
         recorded: The arguments as canonical JSON, secrets replaced by ``{"$secret": true}``, redacted by plugins.
         digest: SHA-256 over agent, arguments (secrets too), org, session, tool and the tool's schema: what a ticket is
-            bound to.
+            bound to. With a key, that over the arguments is an HMAC.
         resource: What the call acts on, as text; None when the tool declares none, or declares it a secret.
         cost: In US dollars; None when the tool declares no cost.
         model: Which model is asked, for a model call.
@@ -130,6 +134,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         edit: Who has changed its arguments, where a human has.
         idempotency: What tells that it was made before, where its tool says what does.
         ancestors: The ids of the sessions that its session was opened in, the innermost first.
+        capture: How much of its arguments is recorded.
+        keyed: Whether its digest was made with a key.
     """
 
     id: str
@@ -150,6 +156,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     edit: Edit | None = None
     idempotency: Idempotency | None = None
     ancestors: tuple[str, ...] = ()
+    capture: Capture = Capture.REDACTED
+    keyed: bool = False
 
     @property
     def note(self) -> str | None:
@@ -170,6 +178,7 @@ def describe(
     session_id: str,
     identity: Identity,
     ancestors: tuple[str, ...] = (),
+    key: Keyed | None = None,
 ) -> tuple[Call, dict[str, Any]]:
     """
     Return the call that *arguments* make, and the private copy of them that the tool is to be given.
@@ -201,11 +210,11 @@ def describe(
     except ValueError as error:
         faults += (str(error),)
     before, after = _frame(identity.agent, identity.org, session_id, tool.name, tool.schema)
-    digest = _canonical.digest_within(before, recorded, after)
+    digest = _canonical.digest_within(before, recorded, after, key)
     idempotency: Idempotency | None = None
     if tool.idempotency_key and not faults:
         try:
-            idempotency = _idempotency(tool, identity, data, recorded)
+            idempotency = _idempotency(tool, identity, data, recorded, key)
         except ValueError as error:
             faults += (str(error),)
     if tool.secrets and copied:
@@ -224,6 +233,7 @@ def describe(
         faults=faults,
         idempotency=idempotency,
         ancestors=ancestors,
+        keyed=key is not None,
     )
     return call, copied
 
@@ -266,11 +276,17 @@ def money(value: object) -> Decimal:
 
 
 def digest_of(
-    recorded: str, *, tool: str, schema: str | None, session_id: str, identity: Identity
+    recorded: str,
+    *,
+    tool: str,
+    schema: str | None,
+    session_id: str,
+    identity: Identity,
+    key: Keyed | None = None,
 ) -> str:
     """Return `Call.digest` of a call whose arguments are *recorded* as they were: nothing masked, nothing redacted."""
     before, after = _frame(identity.agent, identity.org, session_id, tool, schema)
-    return _canonical.digest_within(before, recorded.encode(), after)
+    return _canonical.digest_within(before, recorded.encode(), after, key)
 
 
 @lru_cache(maxsize=1024, typed=True)
@@ -298,7 +314,11 @@ def _check_secrets(tool: Tool) -> None:
 
 
 def _idempotency(
-    tool: Tool, identity: Identity, data: Mapping[str, _canonical.Tree], recorded: bytes
+    tool: Tool,
+    identity: Identity,
+    data: Mapping[str, _canonical.Tree],
+    recorded: bytes,
+    key: Keyed | None,
 ) -> Idempotency:
     missing = [name for name in tool.idempotency_key if data.get(name) is None]
     if missing:
@@ -310,6 +330,8 @@ def _idempotency(
             "tool": _canonical.tree(tool.name),
         }
     )
+    if key is not None:
+        within, recorded = key(within).encode(), key(recorded).encode()
     return Idempotency(key=_canonical.digest(within), payload=_canonical.digest(recorded))
 
 

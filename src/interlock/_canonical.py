@@ -102,9 +102,12 @@ def digest(data: bytes) -> str:
     return _sha256(data).hexdigest()
 
 
-def digest_within(before: bytes, data: bytes, after: bytes) -> str:
-    """Return the digest of what has the digest of *data* between *before* and *after*."""
-    return _sha256(before + _sha256(data).hexdigest().encode() + after).hexdigest()
+def digest_within(
+    before: bytes, data: bytes, after: bytes, seal: Callable[[bytes], str] | None = None
+) -> str:
+    """Return the digest of what has the digest of *data*, or what *seal* makes of it, between *before* and *after*."""
+    inner = _sha256(data).hexdigest() if seal is None else seal(data)
+    return _sha256(before + inner.encode() + after).hexdigest()
 
 
 def masked(data: dict[str, Tree], names: Collection[str]) -> Tree:

@@ -22,6 +22,14 @@ from interlock._state import SessionStatus
 from interlock._ticket import Ticket, TicketState
 from interlock._verdict import Decision, Mode, Opinion, Verdict, combine
 
+UNSEEN = "capture"
+"""Who denies a call that a human would have to say yes to unseen."""
+
+_UNSEEN = (
+    "a human has to say yes to {0}, and could not be shown what would run, since {1} is captured of its arguments; "
+    "declare it with capture='redacted', or let the policy decide without a human"
+)
+
 
 class Recalled(msgspec.Struct, frozen=True, kw_only=True):
     """
@@ -118,8 +126,20 @@ def decide(
         decision = combine(heard)
     if mode is not Mode.ENFORCE and not stopped:
         return msgspec.structs.replace(decision, mode=mode)
-    if decision.verdict is not Verdict.ASK:
-        return decision
+    return _answered(call, decision, heard, ticket, now, edit) if asks(decision) else decision
+
+
+def _answered(  # noqa: PLR0917 - as `decide` has them
+    call: Call,
+    decision: Decision,
+    heard: list[Opinion],
+    ticket: Ticket | None,
+    now: datetime,
+    edit: Ticket | None,
+) -> Decision:
+    """Return what becomes of a *decision* that a human must be asked."""
+    if not call.capture.shows:
+        return combine([*heard, _deny(_UNSEEN.format(call.tool.name, call.capture), UNSEEN)])
     if ticket is not None and ticket.digest == call.digest:
         if ticket.state is TicketState.DENIED:
             said = f": {ticket.comment}" if ticket.comment else ""

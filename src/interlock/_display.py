@@ -133,6 +133,8 @@ def value_text(value: object) -> str:
     match value:
         case {"$secret": True}:
             return "••••"
+        case {"$digest": str(digest), **others} if not others:
+            return f"({digest})"
         case {"$cut": str(why), **others} if not others:
             return f"({why})"
         case dict() if len(value) == 1 and next(iter(value)) in _PLAIN:

@@ -18,6 +18,8 @@ from interlock._answering import Answering
 from interlock._asking import OnAsk
 from interlock._call import Call, Edit, Tool
 from interlock._call_trace import trace_of
+from interlock._capture import Capturing, Seal
+from interlock._captured import result_of, result_seal
 from interlock._clock import Clock, new_id
 from interlock._consult import Consultation, Judges
 from interlock._edit import changed, changes_of
@@ -73,6 +75,7 @@ class Machinery(msgspec.Struct, frozen=True, kw_only=True):
     flights: Flights
     renewals: Renewals
     on_ask: OnAsk | None = None
+    capturing: Capturing = Capturing()
 
 
 class Performer:
@@ -323,9 +326,12 @@ class Performer:
         policy, call = self._judges.policy, effect.call
         claims = policy.budgets.claims_on(call)
         if type(effect) is _flow.Settle:
+            result, seal = self._kept(effect.ending, effect.reviewed)
             return entries.Settle(
                 call=call,
                 ending=effect.ending,
+                result=result,
+                seal=seal,
                 used=self._priced(),
                 claims=claims,
                 duration_us=self._duration_us(),
@@ -346,6 +352,17 @@ class Performer:
             resumes=None if self.ticket is None else self.ticket.id,
             while_paused=self.while_paused,
         )
+
+    def _kept(self, ending: Ending, reviewed: Reviewed | None) -> tuple[str | None, Seal | None]:
+        """Return what is recorded of a result, as the caller is given it, and what makes its digest."""
+        call, capturing = self.call, self._machinery.capturing
+        seal = result_seal(call, capturing)
+        if seal is None or ending.outcome is not Outcome.RETURNED:
+            return None, seal
+        if reviewed is not None and reviewed.withheld:
+            return None, seal
+        given = ending.result if reviewed is None else reviewed.result
+        return result_of(call, given, capturing, self._machinery.plugins.redaction()), seal
 
     def _priced(self) -> Priced | None:
         call, usage = self.call, self._used

@@ -15,6 +15,7 @@ import wrapt
 from interlock import _bodies
 from interlock._binder import Parameters
 from interlock._call import CallKind, Risk, Tool, money
+from interlock._capture import Capture, capture_of
 from interlock._fit import placed
 from interlock._schema import parameters_digest
 from interlock._scope import Scope, current_scope, session_for, was_judged
@@ -43,6 +44,8 @@ def governed(
     provider: str | None = None,
     estimate: Estimate | None = None,
     simulate: Callable[..., Any] | None = None,
+    capture: Capture | str | None = None,
+    capture_result: Capture | str | None = None,
 ) -> Callable[[_F], _F]: ...
 def governed(function: Any = None, /, **options: Any) -> Any:
     """
@@ -72,6 +75,9 @@ def governed(function: Any = None, /, **options: Any) -> Any:
             returns what the first returned, unless that raised. See docs/how-to/call-once.md.
         simulate: What is run instead in a dry run, with the same arguments: a function of the same kind, without
             effects. Without one nothing is run, and None returned.
+        capture: How much is kept of the arguments: `none`, `digest`, `redacted` or `full`; as the governor says by
+            default. A call of which less than `redacted` is kept is denied where a human would have to be asked.
+        capture_result: Likewise of what it returns.
 
     The governed function raises, besides what it raises itself:
         Refused: the call is denied, steered elsewhere, or a human must say yes first.
@@ -185,6 +191,8 @@ def _govern(
     estimate: Estimate | None = None,
     idempotency_key: str | Iterable[str] = (),
     simulate: Any = None,
+    capture: Capture | str | None = None,
+    capture_result: Capture | str | None = None,
 ) -> GovernedFunction:
     plain = _unwrapped(function)
     called: str = name or getattr(plain, "__name__", None) or type(plain).__name__
@@ -210,6 +218,10 @@ def _govern(
         provider=provider,
         schema=parameters_digest(declared),
         idempotency_key=_listed(idempotency_key),
+        capture=None if capture is None else capture_of(capture, "capture"),
+        capture_result=None
+        if capture_result is None
+        else capture_of(capture_result, "capture_result"),
     )
     _check_names(tool, parameters.names[1:] if reader.is_method else parameters.names)
     shape = _shape(plain)

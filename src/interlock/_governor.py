@@ -16,10 +16,12 @@ import msgspec
 from opentelemetry.trace import TracerProvider
 from sqlalchemy import Connection, MetaData
 
+from interlock import _canonical
 from interlock._again import Replay, again
 from interlock._asking import OnAsk, checked
 from interlock._books import Books
 from interlock._call import Identity
+from interlock._capture import Capture, Capturing, Keyed, capture_of
 from interlock._clock import Clock, SystemClock
 from interlock._consult import Judges
 from interlock._drive import Machinery
@@ -79,6 +81,9 @@ class Governor(Books):
         metadata: MetaData | None = None,
         watch_policy: bool = False,
         on_ask: OnAsk | None = None,
+        capture: Capture | str = Capture.REDACTED,
+        capture_result: Capture | str = Capture.DIGEST,
+        digest_key: str | bytes | None = None,
     ) -> None:
         """
         Open the store and make everything ready; whatever is wrong is said here, before the first call.
@@ -102,12 +107,21 @@ class Governor(Books):
                 to `reload` it. A broken file is logged, and the last good policy stays.
             on_ask: What is done when a human must be asked: `interlock.wait(…)`, `interlock.ask(…)`; None: the call
                 ends with `ApprovalNeeded`, and runs when it is made again after the yes.
+            capture: How much is kept of the arguments of tools that do not say: `none`, `digest`, `redacted`, `full`.
+            capture_result: Likewise of what they return.
+            digest_key: A secret, of 16 bytes at least, with which digests of content are made; it is not stored. All
+                processes of one store need the same.
 
         Raises:
             PolicyError, PluginError, Misuse: what is wrong, where, and what to do.
             StoreUnavailable: the store cannot be opened or written.
         """
         checked(on_ask)
+        capturing = Capturing(
+            arguments=capture_of(capture, "capture"),
+            results=capture_of(capture_result, "capture_result"),
+            key=None if digest_key is None else Keyed(digest_key),
+        )
         self._file = PolicyFile.of(policy)
         found = _policy(policy) if self._file is None else self._file.read()
         if watch_policy and self._file is None:
@@ -129,6 +143,7 @@ class Governor(Books):
             ),
             clock=clock or SystemClock(),
             on_ask=on_ask,
+            capturing=capturing,
             store=store,
             flights=Flights(store, clock or SystemClock()),
             renewals=Renewals(store, clock or SystemClock()),
@@ -505,10 +520,11 @@ class Governor(Books):
         head = self.read(sessions.get, session_id).head
         told = partial(self._told, session_id, head)
         found = policy if isinstance(policy, Policy) or policy is None else Policy.load(policy)
+        key = self._machinery.capturing.key
         if found is None:
-            return again(session_id, told, self._stored)
+            return again(session_id, told, self._stored, key=key)
         with Trial(found, self._evaluators, self._offered) as trial:
-            return again(session_id, told, self._stored, trial)
+            return again(session_id, told, self._stored, trial, key)
 
     def _told(self, session_id: str, head: int) -> Iterator[Recorded]:
         after = 0
@@ -518,6 +534,18 @@ class Governor(Books):
 
     def _stored(self, digest: str) -> Policy:
         return Policy.parse(self.read(policies.document, digest), path=f"policy {digest}")
+
+    def digest_of(self, value: object) -> str:
+        """
+        Return the digest that is recorded of *value* where only digests are captured, to look for it in the books.
+
+        Raises:
+            Misuse: it has no canonical form, so no digest is recorded of it either.
+        """
+        try:
+            return self._machinery.capturing.seal(_canonical.canonical(value))
+        except ValueError as error:
+            raise Misuse(f"there is no digest of that: {error}") from None
 
     def close(self) -> None:
         """

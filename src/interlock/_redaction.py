@@ -27,6 +27,7 @@ _READ: dict[str, Callable[[str], str]] = {
 _TEXTLESS = frozenset(
     {
         "$secret",
+        "$digest",
         "$object",
         "$cut",
         "$failed",

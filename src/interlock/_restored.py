@@ -64,7 +64,7 @@ def _restored(data: Any) -> Any:
     return {unescaped(key): _restored(item) for key, item in data.items()}
 
 
-_OPAQUE = frozenset({"$secret", "$redacted", "$object", "$record", "$enum"})
+_OPAQUE = frozenset({"$secret", "$digest", "$redacted", "$object", "$record", "$enum"})
 
 
 def _duration(text: str) -> dt.timedelta:

@@ -14,12 +14,13 @@ from interlock import _bodies, _flow, events
 from interlock._asking import OnAsk, checked
 from interlock._budget import Account, facts_of
 from interlock._call import Call, Identity, Tool, describe
+from interlock._capture import Capture
+from interlock._captured import captured
 from interlock._clock import new_id
 from interlock._drive import Machinery, Performer, adrive, drive
 from interlock._model_call import MODEL_CALL, ModelCall
 from interlock._notes import note_of
 from interlock._prices import estimated
-from interlock._redaction import redacted
 from interlock._scope import Scope, current_call, entered
 from interlock._telemetry import current_ids, show_note
 from interlock._ticket import Ticket
@@ -147,6 +148,7 @@ class SessionCalls:
     def _described(
         self, tool: Tool, arguments: Mapping[str, object], estimate: Estimate | None
     ) -> tuple[Call, dict[str, Any]]:
+        capturing = self._machinery.capturing
         call, copied = describe(
             tool,
             arguments,
@@ -154,10 +156,15 @@ class SessionCalls:
             session_id=self._id or self.id,
             identity=self.identity,
             ancestors=self.ancestors,
+            key=capturing.key,
         )
         redact = self._machinery.plugins.redaction()
-        if redact is not None:
-            call = redacted(call, redact)
+        if (
+            redact is not None
+            or tool.capture is not None
+            or capturing.arguments is not Capture.REDACTED
+        ):
+            call = captured(call, capturing, redact)
         if estimate is not None:
             call = estimated(call, estimate, self._machinery.plugins)
         if call.idempotency is not None and self.mode is not Mode.ENFORCE:  # all run, or none

@@ -284,7 +284,9 @@ def call_again(
     except (msgspec.DecodeError, ValueError, ArithmeticError) as error:
         raise Misuse(f"the arguments of call {decided.call_id} cannot be read: {error}") from None
     call = described(tool, arguments, identity)
-    return msgspec.structs.replace(call, resource=decided.resource, model=decided.model)
+    return msgspec.structs.replace(
+        call, resource=decided.resource, model=decided.model, capture=decided.capture
+    )
 
 
 _READ: dict[str, Callable[[str], object]] = {

@@ -20,6 +20,7 @@ import msgspec
 from interlock._budget import Amounts, WindowKey
 from interlock._call import CallKind, Idempotency, Identity, Risk
 from interlock._canonical import Tree, digest, encode
+from interlock._capture import Capture
 from interlock._lease import Slot
 from interlock._ticket import TicketState
 from interlock._usage import Usage
@@ -83,6 +84,7 @@ class CallDecided(_Event, frozen=True, kw_only=True, tag="call_decided"):
     have written it, in order, or the one by which it was resumed. `resumed` is it where its session was paused.
     `idempotency` tells that it was made before; `repeats` is then the call that has run instead of it, once, and this
     one was given what that one returned.
+    `capture` is how much of the arguments was recorded; `keyed` says whether the digest was made with a key.
     """
 
     call_id: str
@@ -119,6 +121,8 @@ class CallDecided(_Event, frozen=True, kw_only=True, tag="call_decided"):
     resumed: bool = False
     idempotency: Idempotency | None = None
     repeats: str | None = None
+    capture: Capture = Capture.REDACTED
+    keyed: bool = False
 
 
 class TicketOpened(_Event, frozen=True, kw_only=True, tag="ticket_opened"):
@@ -193,10 +197,12 @@ class CallFinished(_Event, frozen=True, kw_only=True, tag="call_finished"):
     What came of an admitted call.
 
     `error_type` is the class of what the tool raised, never its text. `result_digest` is the SHA-256 of the
-    canonical JSON of what it returned; None when that has none. `duration_us` is in microseconds. `cost_usd` is
-    what it cost as far as that is known: what was reported, or else what was declared, of a call that returned;
-    None means unknown, which is not zero. `charged` is what its budget windows were charged instead of what it had
-    reserved. `usage`, `usage_id` and `priced_by` are those of its row in the ledger of usage, when it has one.
+    canonical JSON of what it returned, or begins with `hmac-sha256:` where that was made with a key; None when it has
+    none. `result` is what the caller was given, as canonical JSON, where that is captured. `duration_us` is in
+    microseconds. `cost_usd` is what it cost as far as that is known: what was reported, or else what was declared, of
+    a call that returned; None means unknown, which is not zero. `charged` is what its budget windows were charged
+    instead of what it had reserved. `usage`, `usage_id` and `priced_by` are those of its row in the ledger of usage,
+    when it has one.
     `reviews` are the opinions on its result, in the order in which they were asked for: who withheld it, when it was
     `withheld` from the caller, and with an ALLOW those in `redacted_by`, who gave the caller something else.
     `halt_id` is the halt that covered the call when it ended: it completed after it was halted, and what it returned
@@ -211,6 +217,7 @@ class CallFinished(_Event, frozen=True, kw_only=True, tag="call_finished"):
     cost_usd: Decimal | None = None
     error_type: str | None = None
     result_digest: str | None = None
+    result: str | None = None
     charged: Amounts | None = None
     usage: Usage | None = None
     usage_id: str | None = None

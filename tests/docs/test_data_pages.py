@@ -18,6 +18,7 @@ import interlock
 from interlock import events
 from interlock._budget import Amounts, WindowKey
 from interlock._call import Idempotency, describe
+from interlock._capture import Capture
 from interlock._lease import Slot
 from interlock._state import SessionStatus
 from interlock._ticket import TicketState
@@ -71,6 +72,7 @@ def _default(field: msgspec.structs.FieldInfo) -> str:
         (): "empty",
         False: "false",
         Mode.ENFORCE: "enforce",
+        Capture.REDACTED: "redacted",
     }
     return str(field.default) if type(field.default) is int else words[field.default]
 
@@ -139,6 +141,7 @@ def test_words_of_events() -> None:
         Mode,
         TicketState,
         events.Outcome,
+        Capture,
         SessionStatus,
     ]
     shown = {row["type"]: code(row["values"]) for row in rows("events", "Words")}

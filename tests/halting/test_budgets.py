@@ -176,8 +176,8 @@ def test_whoever_has_no_such_name_has_its_session_halted(
     """Broken if a budget that halts the team halts nothing where there is none, or halts everybody who has none."""
     one = governor(halting(budgets=[{**TWO, "halt": "team"}]))
     with (
-        one.session("a", agent="bot", team=nobody) as mine,
         one.session("b", agent="bot") as theirs,
+        one.session("a", agent="bot", team=nobody) as mine,
     ):
         assert [call("sync", mine, "look") for _ in range(4)][2:] == [
             "BudgetExceeded",

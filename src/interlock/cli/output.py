@@ -54,6 +54,9 @@ DEFAULT = "sqlite:///interlock.db"
 PREFIX = "INTERLOCK_TABLE_PREFIX"
 """The variable that says what the names of the tables begin with."""
 
+DIGEST_KEY = "INTERLOCK_DIGEST_KEY"
+"""The variable that holds what keyed digests are made with."""
+
 SCHEMA = "INTERLOCK_SCHEMA"
 """The variable that says in which schema of Postgres they are."""
 
@@ -79,7 +82,8 @@ def opened(url: str) -> Iterator[Governor]:
     """
     must_exist(url)
     prefix, schema = os.environ.get(PREFIX, ""), os.environ.get(SCHEMA) or None
-    with Governor(url, table_prefix=prefix, schema=schema) as governor:
+    key = os.environ.get(DIGEST_KEY) or None
+    with Governor(url, table_prefix=prefix, schema=schema, digest_key=key) as governor:
         yield governor
 
 

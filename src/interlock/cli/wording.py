@@ -265,6 +265,8 @@ def _end(ended: events.CallFinished | None) -> Iterator[Fact]:
     if ended.halt_id is not None:
         yield Fact("halted", f"while it ran, by halt {ended.halt_id}", "bad")
     yield _with_cost(ended)
+    if ended.result is not None:
+        yield Fact("gave", data_text(ended.result))
 
 
 def _with_cost(ended: events.CallFinished) -> Fact:

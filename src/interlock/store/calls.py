@@ -290,6 +290,8 @@ class _Page:
             resumed=chain.status is SessionStatus.PAUSED and entry.while_paused,
             idempotency=call.idempotency,
             repeats=judged.first.call_id if judged.repeats and judged.first else None,
+            capture=call.capture,
+            keyed=call.keyed,
         )
         recorded = chain.append(decided, at=self._at, trace=entry.trace)
         self._memories.remember(chain, decided)
@@ -441,6 +443,7 @@ class _Page:
             cost_usd=cost,
             error_type=None if ending.error is None else type(ending.error).__qualname__,
             result_digest=entry.result_digest,
+            result=entry.result,
             charged=charged,
             usage=None if used is None else used.of.usage,
             usage_id=usage_id,

@@ -11,6 +11,7 @@ import msgspec
 from interlock import _canonical, events
 from interlock._budget import Amounts, Claim, nano, need_of
 from interlock._call import Call
+from interlock._capture import Seal, plain
 from interlock._decide import Counsel
 from interlock._flow import Ending, Reviewed
 from interlock._lease import LeaseClaim
@@ -68,6 +69,8 @@ class Settle(msgspec.Struct, frozen=True, kw_only=True):
         trace: The span that shows the decision.
         reviewed: What came of the review of its result, of which that result itself is not recorded; None without one.
         keeps: Whether what it gave can be given again to who repeats the call.
+        result: What is recorded of the result, as canonical JSON.
+        seal: What makes the digest of the result; None: it gets none.
     """
 
     call: Call
@@ -78,14 +81,16 @@ class Settle(msgspec.Struct, frozen=True, kw_only=True):
     trace: events.TraceIds | None
     reviewed: Reviewed | None = None
     keeps: bool = True
+    result: str | None = None
+    seal: Seal | None = plain
 
     @property
     def result_digest(self) -> str | None:
         """The digest of what the tool returned; None where it returned nothing, or what has no canonical form."""
-        if self.ending.outcome is not events.Outcome.RETURNED:
+        if self.seal is None or self.ending.outcome is not events.Outcome.RETURNED:
             return None
         try:
-            return _canonical.digest(_canonical.canonical(self.ending.result))
+            return self.seal(_canonical.canonical(self.ending.result))
         except Exception:  # noqa: BLE001 - a result without a canonical form is none of our business
             return None
 
@@ -95,7 +100,7 @@ class Settle(msgspec.Struct, frozen=True, kw_only=True):
         returned = self.ending.outcome is events.Outcome.RETURNED and self.ending.halt is None
         if self.call.idempotency is None or not (returned and self.keeps):
             return None
-        if self.reviewed is not None and self.reviewed.withheld:
+        if self.seal is None or (self.reviewed is not None and self.reviewed.withheld):
             return None
         result = self.ending.result if self.reviewed is None else self.reviewed.result
         try:
