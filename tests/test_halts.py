@@ -52,7 +52,7 @@ def _halted(tool: Callable[[], Any]) -> bool:
 def test_each_scope_stops_exactly_its_own(either: str, scope: str) -> None:
     """A halt that stopped less would not stop; one that stopped more would be feared, and so used too late."""
     with Governor(either, policy=ALLOW_ALL) as governor:
-        with governor.session("mine", **WHO) as mine, governor.session("theirs", **ELSE) as theirs:
+        with governor.session("theirs", **ELSE) as theirs, governor.session("mine", **WHO) as mine:
             names = {**WHO, "session": mine.id, "tool": "ping", "system": True}
             done = governor.halt(**{scope: names[scope]}, reason="drill", by="ann")
             assert (done.durable, done.engaged, done.running) == (True, True, 0)

@@ -175,8 +175,9 @@ class Session(SessionCalls):
         tb: TracebackType | None,
     ) -> None:
         self._detach()
+        ending = self._ending(error)  # not in the transaction: plugins are asked
         try:
-            self._show(*self._machinery.store.write(self._close, error))
+            self._show(*self._machinery.store.write(self._close, error, ending))
         except StoreUnavailable as lost:
             self._unclosed(lost, error)
 
@@ -196,8 +197,9 @@ class Session(SessionCalls):
         tb: TracebackType | None,
     ) -> None:
         self._detach()
+        ending = self._ending(error)
         try:
-            recorded, cancelled = await self._machinery.store.awrite(self._close, error)
+            recorded, cancelled = await self._machinery.store.awrite(self._close, error, ending)
         except StoreUnavailable as lost:
             self._unclosed(lost, error)
         else:
@@ -251,14 +253,16 @@ class Session(SessionCalls):
         self._token = enter(self._scope)
         self._show(recorded)
 
-    def _close(self, connection: Connection, error: BaseException | None) -> list[events.Recorded]:
+    def _close(
+        self, connection: Connection, error: BaseException | None, ending: dict[str, str]
+    ) -> list[events.Recorded]:
         if self._is_over:
             return []
         waits = isinstance(error, ApprovalNeeded)  # the human's answer must find it alive
         try:
             if waits:
                 return [sessions.pause_session(connection, self.id)]
-            return sessions.close_session(connection, self.id, **self._ending(error))
+            return sessions.close_session(connection, self.id, **ending)
         except Conflict:
             status = sessions.get(connection, self.id).status
             if status is SessionStatus.ABORTED:

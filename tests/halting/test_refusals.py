@@ -69,7 +69,7 @@ def test_after_so_many_refusals_just_that_is_halted(
 ) -> None:
     """Broken if an agent may hammer on, if the call that was too many hears something else, or if more is stopped."""
     one = governor(halting({"after_refusals": 3, "halt": scope}), plugins=[recorder])
-    with one.session("mine", **WHO) as mine, one.session("theirs", **ELSE) as theirs:
+    with one.session("theirs", **ELSE) as theirs, one.session("mine", **WHO) as mine:
         refused(shape, mine, 2)
         assert one.halts() == []
         refused(shape, mine, 1)
