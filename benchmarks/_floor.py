@@ -37,7 +37,10 @@ _HEAD = "SELECT status, head, head_hash FROM sessions WHERE id = {0}"
 _ADVANCE = "UPDATE sessions SET head = {0}, head_hash = {0} WHERE id = {0}"
 _GIVEN = [column.name for column in TABLES.events.columns if column.identity is None]
 _INSERT = f"INSERT INTO events ({', '.join(_GIVEN)}) VALUES ({', '.join(['{0}'] * len(_GIVEN))})"  # noqa: S608 - marks
-_OPEN = "INSERT INTO intents (session_id, call_id, tool, admitted_at) VALUES ({0}, {0}, {0}, {0})"
+_OPEN = (
+    "INSERT INTO intents (session_id, call_id, tool, admitted_at, owner, recovery) "
+    "VALUES ({0}, {0}, {0}, {0}, '', 'hold')"
+)
 _CLOSE = "DELETE FROM intents WHERE session_id = {0} AND call_id = {0}"
 _COUNTED = "SELECT what, day, name, shard FROM counters WHERE what = {0}"
 _COUNT = (

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
+from contextvars import Context, copy_context
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 from interlock import ApprovalNeeded, Governor, Grant, Opinion, Refused, Usage, Verdict, governed
 from interlock._call import Call
-from interlock.store import tickets
+from interlock.store import recovery, tickets
 from interlock.testing import ManualClock
 from tests.judges import judge
 
@@ -55,6 +57,7 @@ POLICY: dict[str, Any] = {
         },
         {"id": "search", "tools": ["search"], "verdict": "allow"},
     ],
+    "recovery": {"call_stuck_after": "10s", "session_stuck_after": "10s"},
     "steering": {"retries": 2},
     "evaluators": [{"use": "watchful", "tools": ["refund"]}],
     "budgets": [
@@ -85,6 +88,18 @@ EVALUATORS: dict[str, type] = {"watchful": judge(_watchful), "curious": judge(_c
 def look(what: str) -> str:
     """Look at something."""
     return what
+
+
+@governed(labels=["harmless"], risk="low")
+def linger(what: str) -> Iterator[str]:
+    """Look for long."""
+    yield what
+
+
+@governed(labels=["harmless"], risk="low", idempotent=True)
+def linger_on() -> Iterator[str]:
+    """Look for long, and perhaps again."""
+    yield "seen"
 
 
 @governed(resource="order", cost="amount", risk="high")
@@ -136,10 +151,31 @@ def live(url: str, clock: ManualClock, **options: Any) -> str:
         )
         with session:
             _work(governor, session, clock)
+        _crash(governor, copy_context(), session.id, clock, **options)
         with suppress(RuntimeError), governor.resume_session(session.id):
             look("after all")
             raise RuntimeError("the agent gives up")
         return session.id
+
+
+def _crash(
+    governor: Governor, apart: Context, session_id: str, clock: ManualClock, **options: Any
+) -> None:
+    """Have another process resume the session, be stuck in two calls, and be heard of no more."""
+    url = governor._machinery.store.url.render_as_string(hide_password=False)
+    victim = Governor(url, policy=POLICY, evaluators=EVALUATORS, clock=clock, **options)
+    session = victim.resume_session(session_id)
+    apart.run(session.__enter__)
+    with session.attach():
+        streams = [linger(HOSTILE), linger_on()]
+        for stream in streams:
+            next(stream)
+    victim.close()
+    clock.advance(timedelta(seconds=20))
+    governor.recover()
+    clock.advance(timedelta(seconds=20))
+    for held in governor.recover().doubted:
+        governor.write(recovery.resolve, held.call_id, happened=True, by=HOSTILE, comment=HOSTILE)
 
 
 def _work(governor: Governor, session: Any, clock: ManualClock) -> None:

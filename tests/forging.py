@@ -47,6 +47,7 @@ POLICY: dict[str, Any] = {
     "leases": [
         {"name": "desk", "tools": ["lookup", "refund"], "max_concurrent": 9, "while_asking": True}
     ],
+    "recovery": {"call_stuck_after": "10s", "session_stuck_after": "10s"},
     "steering": {"retries": 9},  # so that a session remembers something
 }
 LEND = [
@@ -84,12 +85,32 @@ def refund(order: str) -> str:
 
 
 def fill(url: str) -> None:
-    """Make a store with one closed and traced session, one that is open, and one with a call in doubt."""
+    """Make a store with one closed and traced session, one that is open, and two with calls in doubt."""
     clock = ManualClock()
     with Governor(url, policy=POLICY, clock=clock, tracer_provider=TracerProvider()) as governor:
         _everything(governor, clock)
+    copy_context().run(_leave_begun, Governor(url, policy=POLICY, clock=clock))
+    clock.advance(timedelta(minutes=1))  # and it is taken for gone
+    with Governor(url, policy=POLICY, clock=clock) as governor:
+        governor.recover()
     copy_context().run(_leave_open, Governor(url, policy=POLICY, clock=clock))
+    clock.advance(timedelta(seconds=20))
+    with Governor(url, policy=POLICY, clock=clock) as governor:
+        governor.recover()  # of what lives it is told that it is stuck
     run(url, *LEND)
+
+
+def _leave_begun(governor: Governor) -> None:
+    """Begin two calls that never end, of which one may be made again."""
+    governor.session("lost", agent="bot", org="acme").__enter__()
+
+    def steps(order: str) -> Iterator[str]:
+        yield order
+
+    begun = [governed(name="lookup", idempotent=again)(steps)("o-8") for again in (True, False)]
+    for stream in begun:
+        next(stream)
+    governor.close()
 
 
 def _leave_open(governor: Governor) -> None:

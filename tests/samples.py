@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from interlock import Call, Identity, Opinion, Risk, Tool, Usage, Verdict, events
 from interlock._budget import Amounts, WindowKey
-from interlock._call import describe
+from interlock._call import Recovery, describe
 from interlock._ticket import Ticket, TicketState
 from interlock.events import Outcome
 
@@ -208,7 +208,22 @@ EVENTS: dict[type[events.Event], st.SearchStrategy[Any]] = {
     events.SessionReleased: st.builds(
         events.SessionReleased, halt_id=names, reason=texts, by=names
     ),
-    events.SessionPaused: st.builds(events.SessionPaused),
+    events.CallDoubted: st.builds(
+        events.CallDoubted, call_id=st.sampled_from(["c-1", "c-2", "c-3"]), tool=names, owner=names
+    ),
+    events.CallRecovered: st.builds(
+        events.CallRecovered,
+        call_id=st.sampled_from(["c-1", "c-2", "c-3"]),
+        tool=names,
+        happened=st.none() | st.booleans(),
+        by=names,
+        rule=st.none() | st.sampled_from(Recovery),
+        comment=st.none() | texts,
+        charged=st.none() | amounts,
+    ),
+    events.CallStuck: st.builds(events.CallStuck, call_id=names, tool=names, since=moments),
+    events.SessionStuck: st.builds(events.SessionStuck, since=moments),
+    events.SessionPaused: st.builds(events.SessionPaused, reason=st.none() | texts),
     events.SessionResumed: st.builds(events.SessionResumed),
     events.SessionClosed: st.builds(
         events.SessionClosed,

@@ -91,6 +91,7 @@ def test_an_empty_store_is_well(governor: Make, cli: Cli) -> None:
         "sessions none",
         "tickets none",
         "calls none",
+        "in doubt none",
         "halts none",
     ]
     assert "0 calls decided, 0 let through" in shown(cli, "scorecard")

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from interlock import Identity, Opinion, Risk, Usage, Verdict, events
 from interlock._budget import Amounts, WindowKey
+from interlock._call import Recovery
 from interlock._ticket import TicketState
 from interlock.events import GENESIS, Outcome, Recorded, TraceIds
 from tests.samples import EVENTS, any_event, chained, moments, traces
@@ -186,7 +187,31 @@ GOLDEN: dict[events.Event, str] = {
     events.SessionReleased(halt_id="h-1", reason="over", by="bea"): (
         '{"by":"bea","halt_id":"h-1","kind":"session_released","reason":"over"}'
     ),
+    events.CallDoubted(call_id="c-1", tool="refund", owner="o-1"): (
+        '{"call_id":"c-1","kind":"call_doubted","owner":"o-1","tool":"refund"}'
+    ),
+    events.CallRecovered(
+        call_id="c-1",
+        tool="refund",
+        happened=None,
+        by="interlock",
+        rule=Recovery.RETRY,
+        charged=Amounts(),
+    ): (
+        '{"by":"interlock","call_id":"c-1","charged":{},"happened":null,"kind":"call_recovered","rule":"retry",'
+        '"tool":"refund"}'
+    ),
+    events.CallRecovered(call_id="c-1", tool="refund", happened=True, by="ann", comment="seen"): (
+        '{"by":"ann","call_id":"c-1","comment":"seen","happened":true,"kind":"call_recovered","tool":"refund"}'
+    ),
+    events.CallStuck(call_id="c-1", tool="refund", since=AT): (
+        '{"call_id":"c-1","kind":"call_stuck","since":"2026-01-02T03:04:05.000006Z","tool":"refund"}'
+    ),
+    events.SessionStuck(since=AT): (
+        '{"kind":"session_stuck","since":"2026-01-02T03:04:05.000006Z"}'
+    ),
     events.SessionPaused(): '{"kind":"session_paused"}',
+    events.SessionPaused(reason="gone"): '{"kind":"session_paused","reason":"gone"}',
     events.SessionResumed(): '{"kind":"session_resumed"}',
     events.SessionClosed(): '{"kind":"session_closed"}',
     events.AppNoted(name="loop_started", data='{"round":1}'): (

@@ -54,6 +54,15 @@ PRINTS = {
         r'^tenant-day \["acme"\]: 0\.1\d+ of 0\.10 dollars, overspent$',
         r'^tenant-day \["globex"\]: 0\.05\d+ of 0\.10 dollars, within its limit$',
     ],
+    "crash_and_recovery.py": [
+        r"^the process ended with SIGKILL$",
+        r"^calls running, for all that is known: 2$",
+        r"^happened, as the bank says: \['pay'\]$",
+        r"^in doubt: \['wire'\]$",
+        r"^running: 0 in doubt: 0$",
+        r"^a second run changes something: False$",
+        r"^the session goes on$",
+    ],
     "egress_guard.py": [
         r"^2 orders$",
         r"^fetch is denied: the URL in argument 'url' cannot be judged: it names a user before the host\.",

@@ -27,6 +27,7 @@ NAMES = [
     "Identity",
     "InProgress",
     "InterlockError",
+    "Interrupted",
     "KeyReused",
     "LeaseLost",
     "LeaseTaken",

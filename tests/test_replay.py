@@ -78,7 +78,7 @@ def test_every_decision_comes_out_again(either: str) -> None:
         found = governor.replay(session_id)
     assert found.differing == ()
     assert found.unknown == ()
-    assert found.decisions == 30
+    assert found.decisions == 32
 
 
 @pytest.mark.parametrize("mode", ["observe", "dry_run"])

@@ -35,12 +35,17 @@ def test_the_state_is_what_a_plain_count_says(history: list[Any]) -> None:
     assert Counter(event.verdict for event in decided) == state.verdicts
     assert Counter(event.outcome for event in finished) == state.outcomes
     open_calls: dict[str, str] = {}
+    in_doubt: dict[str, str] = {}
     for event in told:
         if isinstance(event, events.CallDecided) and event.admitted:
             open_calls[event.call_id] = event.tool
-        elif isinstance(event, events.CallFinished):
+        elif isinstance(event, (events.CallFinished, events.CallDoubted, events.CallRecovered)):
             open_calls.pop(event.call_id, None)
-    assert open_calls == state.running
+        if isinstance(event, events.CallDoubted):
+            in_doubt[event.call_id] = event.tool
+        elif isinstance(event, events.CallRecovered):
+            in_doubt.pop(event.call_id, None)
+    assert (open_calls, in_doubt) == (state.running, state.in_doubt)
     opened = [event for event in told if isinstance(event, events.SessionOpened)]
     moves = (events.SessionClosed, events.SessionPaused, events.SessionResumed)
     moved = [event for event in told if isinstance(event, moves)]

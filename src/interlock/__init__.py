@@ -7,6 +7,7 @@ from interlock._feed import Feed
 from interlock._governed import governed, tool_of
 from interlock._governor import Governor
 from interlock._grant import Grant
+from interlock._recovery import Interrupted
 from interlock._schema import schema_digest
 from interlock._scope import current_call, report_usage
 from interlock._session import Session, current_session
@@ -49,6 +50,7 @@ __all__ = [
     "Identity",
     "InProgress",
     "InterlockError",
+    "Interrupted",
     "KeyReused",
     "LeaseLost",
     "LeaseTaken",

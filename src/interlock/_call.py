@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
+from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -34,6 +35,19 @@ class Risk(Scale):
     CRITICAL = "critical"
 
 
+class Recovery(StrEnum):
+    """
+    What becomes of a call whose process died before its outcome was recorded.
+
+    HOLD: a human finds out whether it happened. RETRY: it may be made again, as its effect comes about once however
+    often it is made. PROBE: its tool is asked.
+    """
+
+    HOLD = "hold"
+    RETRY = "retry"
+    PROBE = "probe"
+
+
 class Tool(msgspec.Struct, frozen=True, kw_only=True):
     """
     What the host declares of a tool; nothing of it comes from a model.
@@ -50,6 +64,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
         model: Of a model call, the name of the argument that says which model; None: the tool's name is the model's.
         provider: Of a model call, whose model, such as `openai`; None when that is not said.
         schema: The digest of what parameters it takes, of which `schema_digest` makes one; None: not known.
+        recovery: What becomes of a call of it whose process died.
         idempotency_key: The names of the arguments that tell one effect of it from another, sorted; none: every call is
             another one.
         capture, capture_result: How much is kept of its arguments, and of its results; None: as its governor says.
@@ -66,6 +81,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None
     provider: str | None = None
     schema: str | None = None
+    recovery: Recovery = Recovery.HOLD
     idempotency_key: tuple[str, ...] = ()
     capture: Capture | None = None
     capture_result: Capture | None = None

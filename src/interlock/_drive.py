@@ -24,7 +24,7 @@ from interlock._clock import Clock, new_id
 from interlock._consult import Consultation, Judges
 from interlock._edit import changed, changes_of
 from interlock._flights import Flight, Flights, Stream
-from interlock._flow import Admission, Ending, Flow, Reviewed, Settlement
+from interlock._flow import Admission, Ending, Flow, GivenUp, Reviewed, Settlement
 from interlock._plugins import Plugins
 from interlock._prices import price
 from interlock._renewals import Renewals, Tenure
@@ -408,9 +408,17 @@ class Performer:
                     self.call.tool.name,
                     ", ".join(fact.leases_lost),
                 )
-        elif isinstance(fact, BaseException):
-            (self._trace.undecided if self._started_at is None else self._trace.lost)(fact)
+        elif isinstance(fact, (GivenUp, BaseException)):
+            self._unbooked(fact)
         return None
+
+    def _unbooked(self, fact: GivenUp | BaseException) -> None:
+        """Show why nothing was recorded: the call did not run, or what came of it is not known to the books."""
+        if isinstance(fact, BaseException):
+            (self._trace.undecided if self._started_at is None else self._trace.lost)(fact)
+            return
+        gone = "it was taken for gone, and recovery has it"
+        self._trace.lost(Conflict(f"call {self.call.id} is not this process's any more: {gone}"))
 
 
 def _nobody() -> NoReturn:

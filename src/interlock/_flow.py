@@ -133,6 +133,10 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     orders: tuple[Order, ...] = ()
 
 
+class GivenUp(msgspec.Struct, frozen=True):
+    """A call that ran is not this process's any more, so nothing was written: recovery has it."""
+
+
 class Outdated(errors.Conflict):
     """A ticket that the call was to use was used, or has expired, since it was looked at; nothing was written."""
 
@@ -220,7 +224,7 @@ class Obey(Effect[None], frozen=True):
 class Observe(Effect[None], frozen=True):
     """Show, after the commit, what was recorded or what could not be. Whatever fails there changes nothing."""
 
-    fact: Admission | Settlement | BaseException | None
+    fact: Admission | Settlement | GivenUp | BaseException | None
 
 
 Flow: TypeAlias = Generator[Effect[Any], Any, Any]
@@ -324,7 +328,7 @@ def _concluded(
             unheard = _unheard(f"its review was interrupted ({type(error).__name__})")
             yield from _settle(call, ending, trace, unheard)
             raise
-    settlement = yield from _settle(call, ending, trace, review)
+    settlement = yield from _settle(call, ending, trace, review, ran=True)
     overrun: errors.BudgetExceeded | None = None
     if settlement is not None and settlement.overspent and ending.outcome is Outcome.RETURNED:
         overrun = _overrun(call, decision, settlement.overspent)
@@ -550,6 +554,7 @@ def _settle(
     reviewed: Reviewed | None = None,
     *,
     again: bool = True,
+    ran: bool = False,
 ) -> Generator[Effect[Any], Any, Settlement | None]:
     try:
         settlement: Settlement | None = yield Settle(call, ending, trace, reviewed)
@@ -566,7 +571,8 @@ def _settle(
             yield from _settle(call, ending, trace, reviewed, again=False)
         raise
     else:
-        yield Observe(call, settlement)
+        taken = settlement is None and ran
+        yield Observe(call, GivenUp() if taken else settlement)
         if settlement is not None and settlement.orders:
             yield Obey(call, settlement.orders)
         return settlement

@@ -8,15 +8,16 @@ import inspect
 import types
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
-from typing import Any, SupportsIndex, TypeVar, overload
+from typing import Any, SupportsIndex, TypeVar, cast, overload
 
 import wrapt
 
 from interlock import _bodies
 from interlock._binder import Parameters
-from interlock._call import CallKind, Risk, Tool, money
+from interlock._call import CallKind, Recovery, Risk, Tool, money
 from interlock._capture import Capture, capture_of
 from interlock._fit import placed
+from interlock._recovery import Probe
 from interlock._schema import parameters_digest
 from interlock._scope import Scope, current_scope, session_for, was_judged
 from interlock._usage import Estimate
@@ -44,6 +45,8 @@ def governed(
     provider: str | None = None,
     estimate: Estimate | None = None,
     simulate: Callable[..., Any] | None = None,
+    idempotent: bool = False,
+    probe: Probe | None = None,
     capture: Capture | str | None = None,
     capture_result: Capture | str | None = None,
 ) -> Callable[[_F], _F]: ...
@@ -75,6 +78,10 @@ def governed(function: Any = None, /, **options: Any) -> Any:
             returns what the first returned, unless that raised. See docs/how-to/call-once.md.
         simulate: What is run instead in a dry run, with the same arguments: a function of the same kind, without
             effects. Without one nothing is run, and None returned.
+        idempotent: Whether its effect comes about once, however often the same call is made: where its process dies
+            while it runs, recovery lets it be made again.
+        probe: A function of an `Interrupted` that says whether a call happened whose process died: True, False, or
+            None where it cannot tell. Recovery asks it, where it is given the tool. Without either, a human is asked.
         capture: How much is kept of the arguments: `none`, `digest`, `redacted` or `full`; as the governor says by
             default. A call of which less than `redacted` is kept is denied where a human would have to be asked.
         capture_result: Likewise of what it returns.
@@ -136,8 +143,9 @@ class GovernedFunction(wrapt.FunctionWrapper[..., Any]):
 
     __bound_function_wrapper__ = BoundGovernedFunction
 
-    def __init__(self, function: Any, wrapper: Any, tool: Tool) -> None:
+    def __init__(self, function: Any, wrapper: Any, tool: Tool, probe: Probe | None = None) -> None:
         super().__init__(function, wrapper)
+        self._self_probe = probe
         # Not annotated in the class: `__annotations__` would then be the class's instead of the function's.
         self._self_tool = tool
 
@@ -166,12 +174,29 @@ def tool_of(function: object) -> Tool | None:
         if isinstance(tool, Tool):
             return tool
         seen.add(id(function))
-        function = (
-            getattr(function, "_self_parent", None)
-            or getattr(function, "__wrapped__", None)
-            or getattr(function, "__func__", None)
-            or _within(function)
-        )
+        function = _next(function)
+    return None
+
+
+def _next(function: object) -> object:
+    """Return what *function* is made of."""
+    return (
+        getattr(function, "_self_parent", None)
+        or getattr(function, "__wrapped__", None)
+        or getattr(function, "__func__", None)
+        or _within(function)
+    )
+
+
+def probe_of(function: object) -> Probe | None:
+    """Return who says of an interrupted call of *function* whether it happened; None: nobody."""
+    seen: set[int] = set()
+    while function is not None and id(function) not in seen:
+        found = getattr(function, "_self_probe", None)
+        if found is not None:
+            return cast("Probe", found)
+        seen.add(id(function))
+        function = _next(function)
     return None
 
 
@@ -191,6 +216,8 @@ def _govern(
     estimate: Estimate | None = None,
     idempotency_key: str | Iterable[str] = (),
     simulate: Any = None,
+    idempotent: bool = False,
+    probe: Any = None,
     capture: Capture | str | None = None,
     capture_result: Capture | str | None = None,
 ) -> GovernedFunction:
@@ -217,6 +244,7 @@ def _govern(
         model=model,
         provider=provider,
         schema=parameters_digest(declared),
+        recovery=_recovery(idempotent, probe, called),
         idempotency_key=_listed(idempotency_key),
         capture=None if capture is None else capture_of(capture, "capture"),
         capture_result=None
@@ -254,7 +282,7 @@ def _govern(
             running.__name__, running.__qualname__ = names
         return running
 
-    return GovernedFunction(function, wrapper, tool)
+    return GovernedFunction(function, wrapper, tool, probe)
 
 
 class _Reader:
@@ -378,6 +406,18 @@ def _fixed_cost(cost: Any, name: str) -> str | Decimal | None:
         return money(cost)
     except ValueError as error:
         raise Misuse(f"{name}: cost is {error}") from None
+
+
+def _recovery(idempotent: object, probe: object, name: str) -> Recovery:
+    if idempotent and probe is not None:
+        raise Misuse(
+            f"{name}: say idempotent= or probe=; what may be made again need not be asked about"
+        )
+    if probe is None:
+        return Recovery.RETRY if idempotent else Recovery.HOLD
+    if not callable(probe) or inspect.iscoroutinefunction(probe):
+        raise Misuse(f"{name}: probe= is no plain function of an Interrupted")
+    return Recovery.PROBE
 
 
 def _risk(risk: Risk | str, name: str) -> Risk:

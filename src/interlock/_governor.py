@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -26,10 +27,13 @@ from interlock._clock import Clock, SystemClock
 from interlock._consult import Judges
 from interlock._drive import Machinery
 from interlock._flights import Flights
+from interlock._governed import probe_of, tool_of
 from interlock._halt import Halt, Halted, HaltTarget, Named
 from interlock._ledger import Entry
 from interlock._model_call import MODEL_CALL, ModelCall
 from interlock._plugins import Plugins
+from interlock._recover import look, recover
+from interlock._recovery import Escalation, Probe, Recovered
 from interlock._renewals import Renewals
 from interlock._resumable import Resumable
 from interlock._session import Session, session_of
@@ -47,6 +51,7 @@ from interlock.store import halts, lineage, policies, sessions, tickets
 from interlock.store.commands import Command
 from interlock.store.engine import Store
 from interlock.store.events import history
+from interlock.store.owner import BEAT
 from interlock.store.statements import now
 from interlock.store.usage import Receipt
 
@@ -84,6 +89,7 @@ class Governor(Books):
         capture: Capture | str = Capture.REDACTED,
         capture_result: Capture | str = Capture.DIGEST,
         digest_key: str | bytes | None = None,
+        heartbeat: timedelta = BEAT,
     ) -> None:
         """
         Open the store and make everything ready; whatever is wrong is said here, before the first call.
@@ -111,6 +117,8 @@ class Governor(Books):
             capture_result: Likewise of what they return.
             digest_key: A secret, of 16 bytes at least, with which digests of content are made; it is not stored. All
                 processes of one store need the same.
+            heartbeat: How often this process says that it lives, once it has opened a session. Who has not heard of it
+                for three times as long may take it for gone, and recover what it has left open.
 
         Raises:
             PolicyError, PluginError, Misuse: what is wrong, where, and what to do.
@@ -133,7 +141,16 @@ class Governor(Books):
         self._offered = known.evaluators()
         self._budgets = _budgets(found, budgets)
         judges = None if found is None else self._judges(found)
-        store = Store(url, clock=clock, prefix=table_prefix, schema_name=schema, metadata=metadata)
+        if heartbeat <= timedelta(0):
+            raise Misuse("heartbeat= is longer than nothing")
+        store = Store(
+            url,
+            clock=clock,
+            prefix=table_prefix,
+            schema_name=schema,
+            metadata=metadata,
+            beat=heartbeat,
+        )
         super().__init__(store, known)
         self._machinery = Machinery(
             judges=judges,
@@ -499,6 +516,39 @@ class Governor(Books):
         """
         return self.write(halts.release, halt_id, reason=reason, by=by)
 
+    def recover(
+        self, *, tools: Iterable[Callable[..., Any]] = (), dry_run: bool = False
+    ) -> Recovered:
+        """
+        Bring in order what processes have left open that are gone, tell of what is stuck, and return what was done.
+
+        A process is gone that has not said for its term that it lives; nothing is ever taken from another. Of each call
+        that it had begun becomes what its tool declares: a human has to look at it; or it may be made again; or its
+        tool is asked whether it happened. Its sessions are paused, so that they can be resumed. A second run changes
+        nothing, and several may run at once.
+
+        Args:
+            tools: Governed functions with a `probe`, whose interrupted calls are to be asked about.
+            dry_run: Whether only to say what would be done; no tool is asked.
+
+        Raises:
+            Misuse: one of *tools* is not governed.
+            StoreUnavailable: what was done before stays done; run it again.
+        """
+        escalation = Escalation() if self.policy is None else self.policy.escalation
+        probes = _probes(tools)
+        if dry_run:
+            return look(self._store, escalation)
+        return recover(self._store, show=self._show, probes=probes, escalation=escalation)
+
+    async def arecover(
+        self, *, tools: Iterable[Callable[..., Any]] = (), dry_run: bool = False
+    ) -> Recovered:
+        """Do as `recover` does without blocking the event loop; probes are asked in a thread."""
+        return await anyio.to_thread.run_sync(
+            partial(self.recover, tools=tuple(tools), dry_run=dry_run)
+        )
+
     def replay(self, session_id: str, *, policy: Policy | str | Path | None = None) -> Replay:
         """
         Go through a session again by what was recorded, and compare; nothing is written, and no tool runs.
@@ -582,6 +632,17 @@ class Governor(Books):
         tb: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _probes(tools: Iterable[Callable[..., Any]]) -> dict[str, Probe]:
+    found: dict[str, Probe] = {}
+    for function in tools:
+        tool, probe = tool_of(function), probe_of(function)
+        if tool is None:
+            raise Misuse(f"{function!r} is not governed, so recovery cannot ask it anything")
+        if probe is not None:
+            found[tool.name] = probe
+    return found
 
 
 def _ticket_of(connection: Connection, ticket_id: str) -> Resumable:

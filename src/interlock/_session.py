@@ -21,7 +21,8 @@ from interlock._session_calls import SessionCalls
 from interlock._state import SessionState, SessionStatus
 from interlock._verdict import Mode
 from interlock.errors import ApprovalNeeded, Conflict, InterlockError, Misuse, StoreUnavailable
-from interlock.store import policies, sessions
+from interlock.store import owners, policies, sessions
+from interlock.store.statements import binding
 
 log = logging.getLogger("interlock")
 
@@ -83,6 +84,7 @@ class Session(SessionCalls):
         self._scope: Scope | None = None
         self._token: Token[Scope | None] | None = None
         self._resumes = resumes
+        self._owner: str | None = None
         self._is_over = False
 
     def is_of(self, machinery: Machinery) -> bool:
@@ -230,12 +232,14 @@ class Session(SessionCalls):
                 f"session {self.name!r} was opened before; make another with governor.session(…)"
             )
         if self._resumes is not None:
-            return sessions.resume_session(connection, self._resumes)
+            recorded = sessions.resume_session(connection, self._resumes)
+            self._owner = binding(connection).me
+            return recorded
         judges = self._machinery.judges
         if judges is not None:  # it may have been reloaded since the governor stored its own
             policy = judges.policy
             policies.keep(connection, policy.digest, name=policy.name, document=policy.text)
-        return sessions.open_session(
+        recorded = sessions.open_session(
             connection,
             self.name,
             self.identity,
@@ -244,6 +248,8 @@ class Session(SessionCalls):
             parent=next(iter(self.ancestors), None),
             exclusive=self._exclusive,
         )
+        self._owner = binding(connection).me
+        return recorded
 
     def _opened(self, recorded: events.Recorded) -> None:
         self._id = recorded.session_id
@@ -257,6 +263,12 @@ class Session(SessionCalls):
         self, connection: Connection, error: BaseException | None, ending: dict[str, str]
     ) -> list[events.Recorded]:
         if self._is_over:
+            return []
+        if owners.is_lost(connection, self._owner):  # it may go on elsewhere by now
+            log.error(
+                "session %s is not closed here: this process was declared lost, and recovery has the session",
+                self.id,
+            )
             return []
         waits = isinstance(error, ApprovalNeeded)  # the human's answer must find it alive
         try:

@@ -71,7 +71,8 @@ class SessionState(msgspec.Struct, frozen=True, kw_only=True):
         head_hash: That event's hash.
         status: Whether calls are admitted.
         verdicts: How many calls got each verdict.
-        running: Calls admitted and not finished, by id, with the tool's name: in doubt once their process is gone.
+        running: Calls admitted and not finished, by id, with the tool's name; their process may be gone.
+        in_doubt: Calls whose process is gone, by id, with the tool's name: a human has to find out what became of them.
         outcomes: How many calls ended in each way.
         cost_usd: The sum of what finished calls and recorded usage cost, as far as that is known.
         unpriced: How many of them used a model, and nobody knows what that cost.
@@ -88,6 +89,7 @@ class SessionState(msgspec.Struct, frozen=True, kw_only=True):
     status: SessionStatus = SessionStatus.OPEN
     verdicts: Mapping[Verdict, int] = immutabledict()
     running: Mapping[str, str] = immutabledict()
+    in_doubt: Mapping[str, str] = immutabledict()
     outcomes: Mapping[events.Outcome, int] = immutabledict()
     cost_usd: Decimal = Decimal(0)
     unpriced: int = 0
@@ -173,23 +175,14 @@ def _after(state: SessionState, recorded: events.Recorded) -> SessionState:
         case events.SessionPaused() | events.SessionResumed() as moved:
             return msgspec.structs.replace(state, status=status_after(state.status, moved))
         case events.CallDecided() as decided:
-            running = dict(state.running)
-            if decided.admitted:
-                running[decided.call_id] = decided.tool
+            admitted = {decided.call_id: decided.tool} if decided.admitted else {}
             return msgspec.structs.replace(
                 state,
                 verdicts=_counted(state.verdicts, decided.verdict),
-                running=immutabledict(running),
+                running=immutabledict({**state.running, **admitted}),
             )
-        case events.CallFinished() as finished:
-            running = {key: tool for key, tool in state.running.items() if key != finished.call_id}
-            state = msgspec.structs.replace(
-                state,
-                running=immutabledict(running),
-                outcomes=_counted(state.outcomes, finished.outcome),
-            )
-            unknown = finished.usage_id is not None and finished.cost_usd is None
-            return _spent(state, finished.usage, finished.cost_usd, unpriced=unknown)
+        case events.CallFinished() | events.CallDoubted() | events.CallRecovered() as known:
+            return _known(state, known)
         case events.UsageRecorded(usage=usage, cost_usd=cost):
             return _spent(state, usage, cost, unpriced=cost is None)
         case events.SessionHalted() | events.SessionReleased() as told:
@@ -199,11 +192,34 @@ def _after(state: SessionState, recorded: events.Recorded) -> SessionState:
             | events.TicketApproved()
             | events.TicketResolved()
             | events.GrantGiven()
+            | events.CallStuck()
+            | events.SessionStuck()
             | events.HaltOrdered()
             | events.AppNoted()
             | None
         ):
             return state
+
+
+def _known(
+    state: SessionState,
+    known: events.CallFinished | events.CallDoubted | events.CallRecovered,
+) -> SessionState:
+    """Return the state after it became known what a call has come to, or that this has to be found out."""
+    in_doubt = _without(state.in_doubt, known.call_id)
+    if isinstance(known, events.CallDoubted):
+        in_doubt = immutabledict({**in_doubt, known.call_id: known.tool})
+    running = _without(state.running, known.call_id)
+    state = msgspec.structs.replace(state, running=running, in_doubt=in_doubt)
+    if not isinstance(known, events.CallFinished):
+        return state
+    state = msgspec.structs.replace(state, outcomes=_counted(state.outcomes, known.outcome))
+    unpriced = known.usage_id is not None and known.cost_usd is None
+    return _spent(state, known.usage, known.cost_usd, unpriced=unpriced)
+
+
+def _without(calls: Mapping[str, str], call_id: str) -> Mapping[str, str]:
+    return immutabledict({key: tool for key, tool in calls.items() if key != call_id})
 
 
 def _standing(

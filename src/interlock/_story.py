@@ -53,6 +53,7 @@ class CallTold(Told, frozen=True, kw_only=True, tag="call"):
         number: Its number among the calls of the session, from 1.
         decided: What was decided.
         ended: What came of it; None where it was not admitted, runs, is in doubt, or has its end told further down.
+        recovered: What is known of it instead of its end, where its process died.
         approvals: Who has said yes to it, and when: of the ticket that it claimed.
         waited_us: How long after the question the last yes came, in microseconds.
         steered: How many calls had been steered elsewhere up to this one, of one that is steered.
@@ -62,6 +63,7 @@ class CallTold(Told, frozen=True, kw_only=True, tag="call"):
     number: int
     decided: events.CallDecided
     ended: events.CallFinished | None = None
+    recovered: events.CallRecovered | None = None
     approvals: tuple[Approval, ...] = ()
     waited_us: int | None = None
     steered: int | None = None
@@ -268,6 +270,10 @@ class Story:
                 self._questions[event.ticket_id] = _Question(number, recorded.at)
             case events.TicketApproved() | events.TicketResolved():
                 number, waited = self._answered(event, recorded)
+            case events.CallRecovered():
+                number = self._recovered(event)
+            case events.CallDoubted() | events.CallStuck():
+                number, _ = self._running.get(event.call_id, (None, None))
             case events.UsageRecorded():
                 self._spent(event.cost_usd, event.usage.tokens)
                 self._counts["unpriced"] += event.cost_usd is None
@@ -275,6 +281,13 @@ class Story:
                 pass
         line = EventTold(**self._place(recorded), event=event, number=number, waited_us=waited)
         self._lines.append(_Begun(line, waits=False))
+
+    def _recovered(self, event: events.CallRecovered) -> int | None:
+        number, begun = self._running.pop(event.call_id, (None, None))
+        if begun is not None and isinstance(begun.line, CallTold):
+            begun.line = msgspec.structs.replace(begun.line, recovered=event)
+            begun.waits = False
+        return number
 
     def _answered(
         self, event: events.TicketApproved | events.TicketResolved, recorded: events.Recorded

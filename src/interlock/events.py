@@ -18,7 +18,7 @@ from typing import Any, ClassVar, TypeAlias, get_args
 import msgspec
 
 from interlock._budget import Amounts, WindowKey
-from interlock._call import CallKind, Idempotency, Identity, Risk
+from interlock._call import CallKind, Idempotency, Identity, Recovery, Risk
 from interlock._canonical import Tree, digest, encode
 from interlock._capture import Capture
 from interlock._lease import Slot
@@ -82,6 +82,7 @@ class CallDecided(_Event, frozen=True, kw_only=True, tag="call_decided"):
     `schema` is the digest of what parameters its tool takes. `edited_by` is who has written its arguments instead of
     its caller. `uses` are the tickets that it used up, if it was admitted, besides `ticket_id`: those whose approvers
     have written it, in order, or the one by which it was resumed. `resumed` is it where its session was paused.
+    `recovery` is what becomes of it where its process dies while it runs.
     `idempotency` tells that it was made before; `repeats` is then the call that has run instead of it, once, and this
     one was given what that one returned.
     `capture` is how much of the arguments was recorded; `keyed` says whether the digest was made with a key.
@@ -119,6 +120,7 @@ class CallDecided(_Event, frozen=True, kw_only=True, tag="call_decided"):
     edited_by: str | None = None
     uses: tuple[str, ...] = ()
     resumed: bool = False
+    recovery: Recovery = Recovery.HOLD
     idempotency: Idempotency | None = None
     repeats: str | None = None
     capture: Capture = Capture.REDACTED
@@ -231,6 +233,50 @@ class CallFinished(_Event, frozen=True, kw_only=True, tag="call_finished"):
     kept: str | None = None
 
 
+class CallDoubted(_Event, frozen=True, kw_only=True, tag="call_doubted"):
+    """
+    The process that ran this call is gone, and nothing tells whether the call happened: a human has to find out.
+
+    What it has reserved stays reserved, and the leases that it held are given back. `owner` is the process.
+    """
+
+    call_id: str
+    tool: str
+    owner: str
+
+
+class CallRecovered(_Event, frozen=True, kw_only=True, tag="call_recovered"):
+    """
+    What is known of a call whose process is gone, instead of its outcome.
+
+    `happened` is None where nobody knows, and need not: the call may be made again. `by` is who has found out;
+    `interlock`, where the `rule` is what its tool declares: RETRY, or PROBE, by which the tool was asked. `charged` is
+    what its budget windows were charged instead of what it had reserved.
+    """
+
+    call_id: str
+    tool: str
+    happened: bool | None
+    by: str
+    rule: Recovery | None = None
+    comment: str | None = None
+    charged: Amounts | None = None
+
+
+class CallStuck(_Event, frozen=True, kw_only=True, tag="call_stuck"):
+    """A call runs for longer than the policy finds good, in a process that lives; `since` is when it was admitted."""
+
+    call_id: str
+    tool: str
+    since: datetime
+
+
+class SessionStuck(_Event, frozen=True, kw_only=True, tag="session_stuck"):
+    """The session is open for longer than the policy finds good, in a process that lives, `since` that time."""
+
+    since: datetime
+
+
 class UsageRecorded(_Event, frozen=True, kw_only=True, tag="usage_recorded"):
     """
     Usage of a model was booked that no governed call stands for; `usage_id` is its row in the ledger of usage.
@@ -251,7 +297,13 @@ class UsageRecorded(_Event, frozen=True, kw_only=True, tag="usage_recorded"):
 
 
 class SessionPaused(_Event, frozen=True, kw_only=True, tag="session_paused"):
-    """The run waits, as for a human's answer; it can be resumed by the session's id."""
+    """
+    The run waits, as for a human's answer; it can be resumed by the session's id.
+
+    `reason` says why where it was not the host who paused it: its process is gone.
+    """
+
+    reason: str | None = None
 
 
 class SessionResumed(_Event, frozen=True, kw_only=True, tag="session_resumed"):
@@ -320,9 +372,13 @@ Event: TypeAlias = (
     | TicketResolved
     | GrantGiven
     | CallFinished
+    | CallDoubted
+    | CallRecovered
+    | CallStuck
     | UsageRecorded
     | SessionPaused
     | SessionResumed
+    | SessionStuck
     | SessionHalted
     | SessionReleased
     | HaltOrdered

@@ -163,8 +163,18 @@ def die_before_it_runs(url: str, ticket: str, at: int, *, after: bool) -> None:
             _say(f"ack {governor.resume(ticket, tool=act)}")
 
 
+def die_recovering(url: str, at: int, *, after: bool) -> None:
+    """Recover, and be killed at request number *at* to the driver, or *after* it."""
+    kill = partial(os.kill, os.getpid(), signal.SIGKILL)
+    with Governor(url) as governor:
+        _say("open")
+        with Points(governor).failing(at, kill, after=after):
+            governor.recover()
+
+
 _ORDERS: dict[str, Callable[..., None]] = {
-    f.__name__: f for f in (live, die_at, die_acting, die_resuming, die_before_it_runs)
+    f.__name__: f
+    for f in (live, die_at, die_acting, die_resuming, die_before_it_runs, die_recovering)
 }
 
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 import interlock
 from interlock import events
 from interlock._budget import Amounts, WindowKey
-from interlock._call import Idempotency, describe
+from interlock._call import Idempotency, Recovery, describe
 from interlock._capture import Capture
 from interlock._lease import Slot
 from interlock._state import SessionStatus
@@ -72,6 +72,7 @@ def _default(field: msgspec.structs.FieldInfo) -> str:
         (): "empty",
         False: "false",
         Mode.ENFORCE: "enforce",
+        Recovery.HOLD: "hold",
         Capture.REDACTED: "redacted",
     }
     return str(field.default) if type(field.default) is int else words[field.default]
@@ -141,6 +142,7 @@ def test_words_of_events() -> None:
         Mode,
         TicketState,
         events.Outcome,
+        Recovery,
         Capture,
         SessionStatus,
     ]
@@ -154,6 +156,7 @@ TITLES = {
     "EvaluatorDocument": "An evaluator",
     "BudgetDocument": "A budget",
     "LeaseDocument": "A lease",
+    "RecoveryDocument": "Recovery",
     "Comparison": "A comparison",
     "RiskRange": "Risk",
     "LabelRange": "Labels",

@@ -56,7 +56,13 @@ def test_api_lists_every_option_of_governed() -> None:
         first(row): row["default"].replace("`", "") for row in rows("api", "Options of governed")
     }
     assert list(options) == list(shown)
-    words = {None: "none", (): "none", interlock.Risk.MEDIUM: "medium", "tool": "tool"}
+    words = {
+        None: "none",
+        (): "none",
+        False: "False",
+        interlock.Risk.MEDIUM: "medium",
+        "tool": "tool",
+    }
     expected = {name: words[option.default] for name, option in options.items()}
     assert {**expected, "name": "the function's name"} == shown
 

@@ -22,6 +22,7 @@ from interlock.cli import (
     leases,
     plugins,
     policy,
+    recover,
     replay,
     sessions,
     usage,
@@ -51,6 +52,7 @@ app.command()(leases.leases)
 app.command()(plugins.plugins)
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(approvals.app, name="approvals")
+app.add_typer(recover.app, name="recover")
 app.add_typer(policy.app, name="policy")
 app.add_typer(database.app, name="db")
 

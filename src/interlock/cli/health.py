@@ -46,7 +46,8 @@ def health(db: Database = DEFAULT, *, json: Json = False) -> None:
     sessions = (f"{n:,} {status}" for status, n in found.sessions.items())
     shown.add_row("sessions", ", ".join(sessions) or "none")
     shown.add_row("tickets", _counted(found.pending, "wait for an answer", found.pending_since))
-    shown.add_row("calls", _counted(found.running, "run, or are in doubt", found.running_since))
+    shown.add_row("calls", _counted(found.running, "run", found.running_since))
+    shown.add_row("in doubt", _counted(found.in_doubt, "need a human", found.in_doubt_since))
     shown.add_row("halts", _counted(found.halts, "stand", None))
     return show(Group(Text(f"At {instant(found.at)}"), shown, *_advice(found)))
 
@@ -84,10 +85,9 @@ def _advice(found: Health) -> Iterable[Text]:
     if found.pending:
         yield Text("interlock approvals list shows what waits.", style="dim")
     if found.running:
-        yield Text(
-            "interlock sessions and interlock verify show what hangs, if its process is gone.",
-            style="dim",
-        )
+        yield Text("interlock recover finds those whose process is gone.", style="dim")
+    if found.in_doubt:
+        yield Text("interlock recover list shows what is in doubt.", style="dim")
     if found.halts:
         yield Text("interlock halts shows what stands.", style="dim")
 

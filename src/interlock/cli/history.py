@@ -107,6 +107,8 @@ def told(event: kinds.Event | kinds.NewerEvent) -> Text:
             | kinds.GrantGiven()
         ):
             return safe(_told_of_ticket(event))
+        case kinds.CallDoubted() | kinds.CallRecovered() | kinds.CallStuck():
+            return safe(_told_of_recovery(event))
         case _:
             return safe(_told_of_session(event))
 
@@ -152,8 +154,21 @@ def _told_of_ticket(
             return f"{event.by} granted {event.calls} more of {event.tool}"
 
 
+def _told_of_recovery(event: kinds.CallDoubted | kinds.CallRecovered | kinds.CallStuck) -> str:
+    match event:
+        case kinds.CallDoubted():
+            return f"{event.tool}: its process is gone, and nobody knows whether it happened"
+        case kinds.CallStuck():
+            return f"{event.tool}: runs since {event.since:%Y-%m-%d %H:%M:%S}Z"
+        case kinds.CallRecovered():
+            known = {True: "it happened", False: "it did not happen", None: "it may be made again"}
+            why = f": {event.comment}" if event.comment else ""
+            return f"{event.tool}: {known[event.happened]}, says {event.by}{why}"
+
+
 def _told_of_session(
     event: kinds.SessionOpened
+    | kinds.SessionStuck
     | kinds.SessionPaused
     | kinds.SessionResumed
     | kinds.SessionHalted
@@ -166,7 +181,9 @@ def _told_of_session(
             within = f", in session {event.parent}" if event.parent else ""
             return f"{event.name}, agent {event.agent}{within}"
         case kinds.SessionPaused():
-            return "waits to be resumed"
+            return f"waits to be resumed{f': {event.reason}' if event.reason else ''}"
+        case kinds.SessionStuck():
+            return f"open since {event.since:%Y-%m-%d %H:%M:%S}Z"
         case kinds.SessionResumed():
             return "goes on"
         case kinds.SessionHalted():

@@ -73,9 +73,11 @@ _NOT_ASCII = re.compile("[\x7f-\U0010ffff]")
 
 
 @contextmanager
-def opened(url: str) -> Iterator[Governor]:
+def opened(url: str, *, policy: Path | None = None) -> Iterator[Governor]:
     """
     Open the store at *url*, which must exist, under the prefix and in the schema that the environment names.
+
+    Under the policy in the file *policy*, if one is given.
 
     Raises:
         Misuse: there is none.
@@ -83,7 +85,9 @@ def opened(url: str) -> Iterator[Governor]:
     must_exist(url)
     prefix, schema = os.environ.get(PREFIX, ""), os.environ.get(SCHEMA) or None
     key = os.environ.get(DIGEST_KEY) or None
-    with Governor(url, table_prefix=prefix, schema=schema, digest_key=key) as governor:
+    with Governor(
+        url, policy=policy, table_prefix=prefix, schema=schema, digest_key=key
+    ) as governor:
         yield governor
 
 

@@ -106,7 +106,7 @@ def facts(told: CallTold) -> Iterator[Fact]:
     yield from _ways(told)
     yield from _asked(told)
     if decided.admitted:
-        yield from _end(ended)
+        yield from _end(ended, told.recovered)
     yield from _budgets(told)
     about = [f"risk {decided.risk}"]
     about += [] if decided.resource is None else [f"on {decided.resource}"]
@@ -134,10 +134,19 @@ def happened(told: EventTold) -> tuple[str, str, Tone]:
     """Return what happened besides calls: what it is called, what it says, and how that is meant."""
     event = told.event
     match event:
-        case events.SessionOpened() | events.SessionClosed() | events.SessionPaused():
+        case (
+            events.SessionOpened()
+            | events.SessionClosed()
+            | events.SessionPaused()
+            | events.SessionResumed()
+            | events.SessionHalted()
+            | events.SessionReleased()
+        ):
             return _of_session(event)
-        case events.SessionResumed() | events.SessionHalted() | events.SessionReleased():
-            return _of_session(event)
+        case events.CallDoubted() | events.CallRecovered():
+            return _of_recovery(event, told)
+        case events.CallStuck() | events.SessionStuck():
+            return _of_stuck(event, told)
         case events.HaltOrdered() | events.AppNoted() | events.NewerEvent():
             return _of_others(event)
         case events.TicketOpened() | events.TicketApproved():
@@ -251,7 +260,12 @@ def _amounts(amounts: Amounts) -> str:
     return " + ".join(parts) or "nothing"
 
 
-def _end(ended: events.CallFinished | None) -> Iterator[Fact]:
+def _end(
+    ended: events.CallFinished | None, recovered: events.CallRecovered | None
+) -> Iterator[Fact]:
+    if ended is None and recovered is not None:
+        yield Fact("ended", *_recovered(recovered))
+        return
     if ended is None:
         yield Fact("ended", "not yet, or in doubt: no outcome is recorded here", "wait")
         return
@@ -297,13 +311,45 @@ def _of_session(
         case events.SessionClosed():
             return ended(event)
         case events.SessionPaused():
-            return "paused", "the session waits to be resumed", "wait"
+            why = f": {event.reason}" if event.reason else ""
+            return "paused", f"the session waits to be resumed{why}", "wait"
         case events.SessionResumed():
             return "resumed", "the session goes on", "plain"
         case events.SessionHalted():
             return "halted", f"by {event.by}: {event.reason} (halt {event.halt_id})", "bad"
         case events.SessionReleased():
             return "released", f"by {event.by}: {event.reason} (halt {event.halt_id})", "good"
+
+
+def _of_stuck(
+    event: events.CallStuck | events.SessionStuck, told: EventTold
+) -> tuple[str, str, Tone]:
+    since = f"since {event.since:%Y-%m-%d %H:%M:%S}Z, longer than the policy finds good"
+    if isinstance(event, events.SessionStuck):
+        return "stuck", f"the session is open {since}", "bad"
+    which = "" if told.number is None else f"call {told.number}, "
+    return "stuck", f"{which}{event.tool}: runs {since}", "bad"
+
+
+def _of_recovery(
+    event: events.CallDoubted | events.CallRecovered, told: EventTold
+) -> tuple[str, str, Tone]:
+    which = "" if told.number is None else f"call {told.number}, "
+    if isinstance(event, events.CallDoubted):
+        said = "its process is gone; a human has to find out whether it happened"
+        return "in doubt", f"{which}{event.tool}: {said}", "bad"
+    text, tone = _recovered(event)
+    return "recovered", f"{which}{event.tool}: {text}", tone
+
+
+def _recovered(event: events.CallRecovered) -> tuple[str, Tone]:
+    """What is known of a call whose process died."""
+    if event.happened is None:
+        return "its process died; it may be made again", "wait"
+    found = "it happened" if event.happened else "it did not happen"
+    who = "its tool" if event.rule is not None else event.by
+    why = f": {event.comment}" if event.comment else ""
+    return f"its process died; {found}, says {who}{why}", "good" if event.happened else "wait"
 
 
 def ended(closed: events.SessionClosed) -> tuple[str, str, Tone]:

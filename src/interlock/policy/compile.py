@@ -14,6 +14,7 @@ import msgspec
 from interlock import _canonical
 from interlock._call import Call, Risk
 from interlock._memory import Memory, Steered, Tracker
+from interlock._recovery import Escalation
 from interlock._verdict import Mode, Opinion, Verdict
 from interlock.errors import PolicyError
 from interlock.policy.budgets import Budgets
@@ -89,6 +90,7 @@ class Policy:
         author: In whose name it speaks and halts: `policy:NAME`.
         halting: When it halts.
         leases: How many calls it lets run at once.
+        escalation: What it finds stuck, for `Governor.recover`.
     """
 
     def __init__(self, document: PolicyDocument) -> None:
@@ -122,6 +124,9 @@ class Policy:
             ]
         )
         self.leases = Leases(document.leases, aliases)
+        self.escalation = (
+            Escalation() if document.recovery is None else document.recovery.escalation(author)
+        )
         self.retries = None if document.steering is None else document.steering.retries
         self.questions = {key: item for rule in self._rules for key, item in rule.questions}
         self.trackers = self._tracked()

@@ -33,6 +33,7 @@ from interlock.policy.looking_back import config_of, rates
 from interlock.policy.matching import MATCHERS
 from interlock.policy.models import AccessDocument, ModelName, ModelsDocument
 from interlock.policy.questions import LOOKING_BACK, EvaluatorDocument
+from interlock.policy.recovery import RecoveryDocument
 from interlock.policy.risk import RiskDocument, SequenceDocument
 from interlock.policy.times import AwareTime
 from interlock.policy.values import Duration, Level, Misplaced, Name, Strict
@@ -157,6 +158,7 @@ class PolicyDocument(Strict):
     budgets: tuple[BudgetDocument, ...] = ()
     halts: tuple[HaltDocument, ...] = ()
     leases: tuple[LeaseDocument, ...] = ()
+    recovery: RecoveryDocument | None = None
     expect: tuple[ExampleDocument, ...] = ()
 
     @model_validator(mode="after")

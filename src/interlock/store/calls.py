@@ -23,15 +23,24 @@ from interlock._ticket import Ticket, TicketState
 from interlock._usage import Priced
 from interlock._verdict import Decision, Mode
 from interlock.errors import Conflict
-from interlock.store import grants, halts, tickets, usage
+from interlock.store import grants, halts, owners, tickets, usage
 from interlock.store.accounts import Accounts
 from interlock.store.budgets import Held
 from interlock.store.entries import Admit, Ask, Entry, Settle, wanted
-from interlock.store.events import Chain, ask_heads, chains, unknown, write
+from interlock.store.events import Chain, ask_heads, chains, lost_at, unknown, write
 from interlock.store.keys import Kept, Keys
 from interlock.store.memories import Memories
 from interlock.store.slots import Slots, slots_of, text_of
-from interlock.store.statements import Prepared, ask_time, insertion, plain, read, tables_of, told
+from interlock.store.statements import (
+    Prepared,
+    ask_time,
+    binding,
+    insertion,
+    plain,
+    read,
+    tables_of,
+    told,
+)
 from interlock.store.tables import Tables, to_microseconds
 
 _OPEN = Prepared(lambda tables: insertion(tables.intents))
@@ -47,7 +56,11 @@ def _is_this(tables: Tables) -> Any:
 _CLOSE = Prepared(
     lambda tables: (
         delete(tables.intents)
-        .where(_is_this(tables))
+        .where(
+            _is_this(tables),
+            tables.intents.c.owner == bindparam("owner"),  # whoever went on as another has lost it
+            tables.intents.c.doubted_at.is_(None),
+        )
         .returning(tables.intents.c.reserved, tables.intents.c.leases)
     )
 )
@@ -135,18 +148,22 @@ class _Page:
 
     def __init__(self, connection: Connection, entries: Sequence[Entry]) -> None:
         self._connection = connection
+        bound = binding(connection)
+        self._owner = bound.owner
+        self._me = bound.me
         sessions = {entry.call.session_id for entry in entries}
         settled = [entry.call for entry in entries if isinstance(entry, Settle)]
         halts.share(connection)
         heads, closed, time, stopping = read(
             connection,
-            ask_heads(sessions),
-            (_CLOSE, [_key(call) for call in settled]),
+            ask_heads(sessions, self._me),
+            (_CLOSE, [{**_key(call), "owner": self._me} for call in settled]),
             ask_time(connection),
             halts.ask_first(),
         )
         self._halts = halts.Standing(connection, stopping[0], (entry.call for entry in entries))
         self._chains = chains(sessions, heads)
+        self._take_name(lost_at(heads))
         self._keys = Keys(connection)
         self._keys.lock(
             entry.call.idempotency.key
@@ -202,11 +219,20 @@ class _Page:
 
     def write(self) -> None:
         write(self._connection, self._chains.values())
+        if self._opened and self._owner is not None and not self._has_row:
+            owners.enter(self._connection, self._owner, at=self._at)
         _OPEN.run(self._connection, list(self._opened.values()))
         usage.write(self._connection, self._usage)
         self._accounts.write()
         self._slots.write()
         self._keys.write()
+
+    def _take_name(self, lost: int | None) -> None:
+        """Go on as another where this process was declared lost: what it opens must be that of somebody who lives."""
+        self._has_row = lost == 0
+        if lost and self._owner is not None:
+            self._owner.renew(self._me)
+            self._me = self._owner.id
 
     def _asked(self, chain: Chain, entry: Ask) -> Admission | Conflict | None:
         judged = self._judge(chain, entry)
@@ -288,6 +314,7 @@ class _Page:
             schema=call.tool.schema,
             uses=tuple(one.id for one in used),
             resumed=chain.status is SessionStatus.PAUSED and entry.while_paused,
+            recovery=call.tool.recovery,
             idempotency=call.idempotency,
             repeats=judged.first.call_id if judged.repeats and judged.first else None,
             capture=call.capture,
@@ -418,6 +445,10 @@ class _Page:
             "admitted_at": to_microseconds(self._at),
             "reserved": None if held is None else held.text(),
             "leases": text_of(slots),
+            "owner": self._me,
+            "recovery": call.tool.recovery.value,
+            "doubted_at": None,
+            "stuck_at": None,
         }
 
     def _settle(self, chain: Chain, entry: Settle) -> Settlement | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -16,11 +18,13 @@ from sqlalchemy.exc import ArgumentError
 
 from interlock._clock import Clock, SystemClock
 from interlock.errors import Misuse, StoreUnavailable
-from interlock.store import calls, entries, schema
+from interlock.store import calls, entries, owners, schema
 from interlock.store.counters import new_shard
 from interlock.store.followers import Followers
 from interlock.store.health import Writing
+from interlock.store.heartbeat import Heartbeat
 from interlock.store.jobs import Job
+from interlock.store.owner import BEAT, Owner
 from interlock.store.postgres import Postgres
 from interlock.store.readers import Readers
 from interlock.store.sqlite import Sqlite
@@ -30,6 +34,8 @@ from interlock.store.turnstile import let_go, turnstile
 from interlock.store.watch import Watch
 from interlock.store.worker import Worker
 from interlock.store.writer import Writer
+
+log = logging.getLogger("interlock")
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -53,6 +59,7 @@ class Store:
         schema_name: str | None = None,
         metadata: MetaData | None = None,
         ensure: bool = True,
+        beat: timedelta = BEAT,
     ) -> None:
         """
         Open the database at *url*. SQLite's file and tables are made, and brought up to date, when they are not there.
@@ -65,6 +72,8 @@ class Store:
             prefix: Put before the name of each table.
             schema_name: The schema of Postgres that holds the tables.
             metadata: Where the tables are defined, so that a host's migrations see them, which then make them.
+            beat: How often to say that this process lives, once it has opened a session or made a call; it is taken to
+                be gone after three times as long.
             ensure: Whether to see to it that the tables are there; who upgrades them does so later.
 
         Raises:
@@ -86,13 +95,17 @@ class Store:
             clock = SystemClock()
         # Only where rows are locked one by one can there be something to lease.
         worker = Worker() if isinstance(self.database, Postgres) else None
-        self._binding = Binding(self.tables, clock=clock, worker=worker, shard=new_shard())
+        self._owner = Owner(beat, on_known=self._begin_to_beat)
+        self._binding = Binding(
+            self.tables, clock=clock, worker=worker, shard=new_shard(), owner=self._owner
+        )
         self._turnstile = self._new_turnstile()
         self._readers = Readers()
         self._lost: str | None = None
         self._paused = self._is_quiet = False
         self._writer = self._new_writer()
         self._clock = clock or SystemClock()
+        self._heartbeat = self._new_heartbeat()
         self.watch = self._new_watch()
         self.followers = Followers()
         with _forking:
@@ -199,10 +212,17 @@ class Store:
     def close(self) -> None:
         """Commit what waits and let go of the database. Calling it again does nothing."""
         self.watch.close()
+        self._heartbeat.close()
+        self._leave()
         self._writer.close()
         self.followers.nudge()
         self.database.writing.dispose()
         self.database.reading.dispose()
+
+    @property
+    def owner(self) -> Owner:
+        """As whom this process opens sessions and calls."""
+        return self._owner
 
     @property
     def is_closed(self) -> bool:
@@ -235,6 +255,24 @@ class Store:
             translate=self.unavailable,
             closed=self._lost or "the store is closed",
         )
+
+    def _new_heartbeat(self) -> Heartbeat:
+        return Heartbeat(lambda: self._owner, self._beat)
+
+    def _begin_to_beat(self) -> None:
+        if not self.database.in_memory:  # which nobody else sees
+            self._heartbeat.begin()
+
+    def _beat(self, owner: Owner) -> bool:
+        return self._writer.run(Job(partial(_call, owners.beat, (owner,), {})))
+
+    def _leave(self) -> None:
+        if not self._owner.is_known or self.database.in_memory or self._writer.is_closed:
+            return
+        try:
+            self._writer.run(Job(partial(_call, owners.leave, (self._owner,), {})))
+        except Exception as error:  # noqa: BLE001 - it will be found not to say any more that it lives
+            log.debug("the row of this process could not be removed: %s", error)
 
     def _new_watch(self) -> Watch:
         listen = self.database.listen if isinstance(self.database, Postgres) else None
@@ -281,6 +319,9 @@ class Store:
         if self._binding.worker is not None:
             self._binding.worker = Worker()  # what the parent has leased is the parent's
         self._binding.shard = new_shard()
+        self._binding.owner = self._owner = self._owner.child()
+        _inherited.append(self._heartbeat)
+        self._heartbeat = self._new_heartbeat()
         self._writer = self._new_writer()
         _inherited.append(self.watch)  # its connection is the parent's
         self.watch = self._new_watch()

@@ -15,8 +15,9 @@ from interlock._clock import new_id
 from interlock._counters import Count, counts
 from interlock._state import SessionStatus, status_after
 from interlock.errors import Conflict
-from interlock.store import counters
+from interlock.store import counters, owners
 from interlock.store.counters import Tally
+from interlock.store.owner import NOBODY
 from interlock.store.statements import Prepared, insertion, raw, read, tables_of, value
 from interlock.store.tables import to_microseconds
 
@@ -29,7 +30,10 @@ _REMEMBERED = tuple(
 
 _HEAD = Prepared(
     lambda tables: (
-        select(*(tables.sessions.c[name] for name in ("status", "head", "head_hash", "memory")))
+        select(
+            *(tables.sessions.c[name] for name in ("status", "head", "head_hash", "memory")),
+            owners.lost_at(tables),
+        )
         .where(tables.sessions.c.id == value(tables.sessions.c.id))
         .with_for_update()
     )
@@ -143,15 +147,24 @@ def head(connection: Connection, session_id: str) -> Chain:
     return Chain(session_id, SessionStatus(row.status), row.head, row.head_hash, row.memory)
 
 
-def ask_heads(session_ids: Iterable[str]) -> tuple[Prepared, list[dict[str, object]]]:
-    """Return the request that locks sessions, in a fixed order, and of which `chains` needs the rows."""
-    return _HEAD, [{"id": session_id} for session_id in sorted(session_ids)]
+def ask_heads(
+    session_ids: Iterable[str], owner: str = NOBODY
+) -> tuple[Prepared, list[dict[str, object]]]:
+    """Return the request that locks sessions, in a fixed order, and of which `chains` and `lost_at` need the rows."""
+    return _HEAD, [{"id": session_id, "owner": owner} for session_id in sorted(session_ids)]
+
+
+def lost_at(rows: list[list[Any]]) -> int | None:
+    """Return when the owner was lost that `ask_heads` asked for; 0: not yet, None: it has no row, or nothing has."""
+    return next((found[0][-1] for found in rows if found), None)
 
 
 def chains(session_ids: Iterable[str], rows: list[list[Any]]) -> dict[str, Chain | None]:
     """Return the end of each session's chain, None where there is no such session, given what came of `ask_heads`."""
     return {
-        session_id: Chain(session_id, SessionStatus(found[0][0]), *found[0][1:]) if found else None
+        session_id: Chain(session_id, SessionStatus(found[0][0]), *found[0][1:-1])
+        if found
+        else None
         for session_id, found in zip(sorted(session_ids), rows, strict=True)
     }
 

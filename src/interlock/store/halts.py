@@ -114,7 +114,7 @@ def engage(connection: Connection, target: HaltTarget, *, reason: str, by: str) 
     """
     expect_said(reason=reason, by=by)
     connection = plain(connection)
-    _exclude(connection)
+    exclude(connection)
     table = tables_of(connection).halts
     found = connection.execute(
         select(table).where(table.c.target == target.key, table.c.released_at.is_(None))
@@ -169,7 +169,7 @@ def obey(
     due = [order for order in orders if _is_due(connection, session_id, order)]
     if not due:
         return Obeyed()
-    _exclude(connection)
+    exclude(connection)
     found: list[Halt] = []
     recorded: list[events.Recorded] = []
     for order in due:
@@ -193,7 +193,7 @@ def release(connection: Connection, halt_id: str, *, reason: str, by: str) -> Ha
     """
     expect_said(reason=reason, by=by)
     connection = plain(connection)
-    _exclude(connection)
+    exclude(connection)
     table, at = tables_of(connection).halts, now(connection)
     row = connection.execute(
         update(table)
@@ -256,7 +256,7 @@ def running(connection: Connection, target: HaltTarget) -> int:
     return connection.execute(query).scalar_one()
 
 
-def _exclude(connection: Connection) -> None:
+def exclude(connection: Connection) -> None:
     """Wait for the admissions that are under way, and keep out the next until the transaction ends."""
     if connection.dialect.name == "postgresql":
         connection.execute(_locking(tables_of(connection), "EXCLUSIVE"))

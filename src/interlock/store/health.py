@@ -37,8 +37,9 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
         at: The store's time.
         sessions: How many sessions have each status.
         pending: How many tickets wait for an answer, and since when the oldest does.
-        running: How many calls are admitted and not finished, and since when the oldest is: in doubt, once their
-            process is gone.
+        running: How many calls are admitted and not finished, and since when the oldest is; the process of one that
+            recovery has not found yet may be gone.
+        in_doubt: How many calls recovery has put in doubt, and since when the first is: humans have to look at them.
         halts: How many halts stand.
         writing: How far this process is behind; None where nobody asked a process.
     """
@@ -49,6 +50,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     pending_since: datetime | None
     running: int
     running_since: datetime | None
+    in_doubt: int
+    in_doubt_since: datetime | None
     halts: int
     writing: Writing | None = None
 
@@ -63,7 +66,11 @@ def health(connection: Connection) -> Health:
             tickets.c.state == TicketState.PENDING.value, tickets.c.expires_at > at
         )
     ).one()
-    running = connection.execute(select(func.count(), func.min(intents.c.admitted_at))).one()
+    doubted = intents.c.doubted_at
+    running = connection.execute(
+        select(func.count(), func.min(intents.c.admitted_at)).where(doubted.is_(None))
+    ).one()
+    held = connection.execute(select(func.count(doubted), func.min(doubted))).one()
     standing = select(func.count()).select_from(halts).where(halts.c.released_at.is_(None))
     return Health(
         at=at,
@@ -72,6 +79,8 @@ def health(connection: Connection) -> Health:
         pending_since=pending[1],
         running=running[0],
         running_since=running[1],
+        in_doubt=held[0],
+        in_doubt_since=held[1],
         halts=connection.execute(standing).scalar_one(),
     )
 

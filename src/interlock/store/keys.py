@@ -12,14 +12,14 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from sqlalchemy import BigInteger, Connection, bindparam, delete, func, select, update
+from sqlalchemy import BigInteger, Connection, bindparam, delete, func, select, tuple_, update
 
 from interlock import events
 from interlock._call import Call
 from interlock._decide import in_progress, reused
 from interlock._flow import First
 from interlock._verdict import Opinion
-from interlock.store.statements import Prepared, insertion, tables_of, value
+from interlock.store.statements import Prepared, insertion, plain, tables_of, value
 from interlock.store.tables import Tables
 
 
@@ -107,6 +107,13 @@ class Keys:
                 kept = Kept(*row)
                 self._rows[kept.key] = kept
 
+    def lock_of(self, calls: Iterable[tuple[str, str]]) -> None:
+        """Lock and read those that *calls* have, by the ids of their sessions, which are locked, and their own."""
+        table = tables_of(self._connection).idempotency_keys
+        holder = tuple_(table.c.session_id, table.c.call_id)
+        query = select(table.c.key).where(holder.in_(sorted(calls)))
+        self.lock(plain(self._connection).execute(query).scalars())
+
     def of(self, key: str) -> Kept | None:
         """Return who has a key that is locked; None: nobody."""
         return self._rows.get(key)
@@ -129,6 +136,19 @@ class Keys:
             self._freed[key] = kept
         else:
             self._ended[key] = kept
+
+    def recover(self, call_id: str, *, happened: bool) -> None:
+        """
+        Write down what is known of a call whose process is gone, where it holds a key that is locked.
+
+        If it happened, nobody knows what it gave; else its key is free again.
+        """
+        for kept in [kept for kept in self._rows.values() if kept.call_id == call_id]:
+            if happened:
+                outcome = events.Outcome.RETURNED.value
+                self._ended[kept.key] = msgspec.structs.replace(kept, outcome=outcome)
+            else:
+                self._freed[kept.key] = kept
 
     def write(self) -> None:
         """Write what was taken and ended."""

@@ -27,10 +27,10 @@ from interlock._halt_scope import HaltScope
 from interlock._state import SessionState, SessionStatus, fold, shown_status, status_after
 from interlock._verdict import Mode
 from interlock.errors import Conflict, Misuse
-from interlock.store import tickets
+from interlock.store import owners, tickets
 from interlock.store.events import Chain, append, lock, unknown, whole_history, write
 from interlock.store.exclusive import key_of, taking
-from interlock.store.statements import now, plain, tables_of
+from interlock.store.statements import binding, now, plain, tables_of
 
 MAX_REASON = 500
 """Characters of the sentence that says why a session was aborted."""
@@ -99,6 +99,7 @@ def open_session(
         SessionTaken: one is already.
     """
     table = tables_of(connection).sessions
+    owner = _owner(connection)
     session_id, at = new_id(), now(connection)
     row = {
         "id": session_id,
@@ -109,6 +110,8 @@ def open_session(
         "head": 0,
         "head_hash": events.GENESIS,
         "opened_at": at,
+        "owner": owner,
+        "owned_at": at,
         "parent": parent,
         "exclusive": key_of(exclusive, identity.org),
     }
@@ -160,7 +163,7 @@ def close_session(
     plain(connection).execute(
         update(table)
         .where(table.c.id == session_id)
-        .values(status=status_after(chain.status, closed).value, closed_at=at)
+        .values(status=status_after(chain.status, closed).value, closed_at=at, **_NOT_OPEN)
     )
     cancelled = tickets.cancel(plain(connection), session_id, at=at)
     return append(connection, chain, [*cancelled, closed], at=at)
@@ -197,15 +200,23 @@ def bounded(reason: str) -> str:
     return reason if len(reason) <= MAX_REASON else f"{reason[: MAX_REASON - 1]}…"
 
 
-def pause_session(connection: Connection, session_id: str) -> events.Recorded:
+def pause_session(
+    connection: Connection, session_id: str, *, reason: str | None = None
+) -> events.Recorded:
     """
     Pause a session: no call is admitted until it is resumed, and what waits for a human goes on waiting.
+
+    *reason* says why, where it is not its host who pauses it.
 
     Raises:
         Conflict: there is no such session, or it is not open.
     """
     return _moved(
-        connection, session_id, SessionStatus.PAUSED, {SessionStatus.OPEN}, events.SessionPaused()
+        connection,
+        session_id,
+        SessionStatus.PAUSED,
+        {SessionStatus.OPEN},
+        events.SessionPaused(reason=reason),
     )
 
 
@@ -253,12 +264,28 @@ def _moved(
     from_: set[SessionStatus],
     event: events.Event,
 ) -> events.Recorded:
+    is_open = to is SessionStatus.OPEN
+    owner = _owner(connection) if is_open else None
     chain = lock(connection, session_id)
     if chain.status not in from_:
         raise Conflict(f"session {session_id} is {chain.status}, so it cannot become {to}")
-    table = tables_of(connection).sessions
-    plain(connection).execute(update(table).where(table.c.id == session_id).values(status=to.value))
-    return append(connection, chain, [event], at=now(connection))[0]
+    table, at = tables_of(connection).sessions, now(connection)
+    held: dict[str, object] = (
+        {**_NOT_OPEN, "owner": owner, "owned_at": at} if is_open else _NOT_OPEN
+    )
+    plain(connection).execute(
+        update(table).where(table.c.id == session_id).values(status=to.value, **held)
+    )
+    return append(connection, chain, [event], at=at)[0]
+
+
+_NOT_OPEN: dict[str, object] = {"owner": None, "owned_at": None, "stuck_at": None}
+
+
+def _owner(connection: Connection) -> str | None:
+    """Return who opens a session; None in a transaction of the host's, who may never commit it."""
+    bound = binding(connection)
+    return None if bound.link is None else owners.here(connection, bound.owner)
 
 
 def get(connection: Connection, session_id: str) -> SessionRow:

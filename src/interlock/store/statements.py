@@ -29,6 +29,7 @@ from sqlalchemy.sql.base import Executable
 
 from interlock._clock import Clock, SystemClock
 from interlock.store.link import Link, Statement
+from interlock.store.owner import NOBODY, Owner
 from interlock.store.tables import DEFAULT, Tables, UtcMicroseconds, from_microseconds
 from interlock.store.worker import Worker
 
@@ -47,6 +48,7 @@ class Binding:
         link: Link | None = None,
         worker: Worker | None = None,
         shard: int = 0,
+        owner: Owner | None = None,
         compiled: dict[Prepared, Statement] | None = None,
     ) -> None:
         """
@@ -58,6 +60,7 @@ class Binding:
             link: What executes prepared statements; None means SQLAlchemy does.
             worker: Who writes over that link, where budgets can be leased to it.
             shard: Of the counters, the part that is counted in over that link.
+            owner: As whom this process opens sessions and calls; None: as nobody.
             compiled: Statements compiled already for the same tables and dialect.
         """
         self.tables = tables
@@ -65,7 +68,13 @@ class Binding:
         self.link = link
         self.worker = worker
         self.shard = shard
+        self.owner = owner
         self._compiled: dict[Prepared, Statement] = {} if compiled is None else compiled
+
+    @property
+    def me(self) -> str:
+        """The id of the owner."""
+        return NOBODY if self.owner is None else self.owner.id
 
     def over(self, link: Link) -> Binding:
         """Return the same binding for the connection of *link*."""
@@ -75,6 +84,7 @@ class Binding:
             link=link,
             worker=self.worker,
             shard=self.shard,
+            owner=self.owner,
             compiled=self._compiled,
         )
 

@@ -110,6 +110,18 @@ class Tables:
             Column("document", Text, nullable=False, comment="canonical JSON"),
             Column("stored_at", UtcMicroseconds, nullable=False),
         )
+        self.owners: Table = self._table(
+            "owners",
+            Column("id", _ID, primary_key=True),
+            Column("host", Text, nullable=False),
+            Column("pid", BigInteger, nullable=False),
+            Column("started_at", UtcMicroseconds, nullable=False),
+            Column("seen_at", UtcMicroseconds, nullable=False),
+            Column("expires_at", UtcMicroseconds, nullable=False),
+            Column("lost_at", UtcMicroseconds, comment="when it was declared lost"),
+            sqlite_with_rowid=False,
+            comment="the processes that run sessions and calls, and until when each is taken to live",
+        )
         self.sessions: Table = self._table(
             "sessions",
             Column("id", _ID, primary_key=True),
@@ -125,6 +137,9 @@ class Tables:
             Column("memory", Text, comment="JSON: what the policy wants remembered of the calls"),
             Column("opened_at", UtcMicroseconds, nullable=False),
             Column("closed_at", UtcMicroseconds),
+            Column("owner", _ID, comment="who runs it, while it is open"),
+            Column("owned_at", UtcMicroseconds, comment="since when it is open"),
+            Column("stuck_at", UtcMicroseconds, comment="when it was told of as stuck"),
             Column("parent", _ID, self._key("sessions.id")),
             Column("exclusive", _HASH, comment="digest: what only one may be open or paused with"),
             Index(f"ix_{prefix}sessions_opened_at", "opened_at", "id"),
@@ -149,6 +164,12 @@ class Tables:
                 unique=True,
                 sqlite_where=text(_GOES_ON),
                 postgresql_where=text(_GOES_ON),
+            ),
+            Index(
+                f"ix_{prefix}sessions_owner",
+                "owner",
+                sqlite_where=text("owner IS NOT NULL"),
+                postgresql_where=text("owner IS NOT NULL"),
             ),
         )
         self.events: Table = self._table(
@@ -192,6 +213,10 @@ class Tables:
                 "reserved", Text, comment="JSON list: what the call holds of which budget window"
             ),
             Column("leases", Text, comment="JSON list: the slots that the call has taken"),
+            Column("owner", _ID, nullable=False, comment="who runs it"),
+            Column("recovery", String(8), nullable=False, comment="what its tool declares"),
+            Column("doubted_at", UtcMicroseconds, comment="when recovery found it"),
+            Column("stuck_at", UtcMicroseconds, comment="when it was told of as stuck"),
             sqlite_with_rowid=False,
             comment="calls admitted and not yet finished; in doubt once their process is gone",
         )
@@ -418,6 +443,7 @@ class Tables:
         """Return the tables, each after those that it refers to."""
         return [
             self.policies,
+            self.owners,
             self.sessions,
             self.events,
             self.intents,

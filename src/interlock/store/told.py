@@ -30,7 +30,8 @@ class Told:
 
     Attributes:
         session_id: The session.
-        intents: Of each open call: its tool, when it was admitted, and what it holds of budgets and leases, as stored.
+        intents: The row of each open call, as stored, but for its keys and who runs it.
+        session: The columns of the session's row that say since when it is open, and stuck.
         policies: The digests of those that it names.
         judged: The digests of those that decided something.
         usage: The rows of the ledger, by id.
@@ -42,7 +43,8 @@ class Told:
     def __init__(self, session_id: str) -> None:
         """Begin before the first event."""
         self.session_id = session_id
-        self.intents: dict[str, tuple[str, datetime, str | None, str | None]] = {}
+        self.intents: dict[str, dict[str, object]] = {}
+        self.session: dict[str, datetime | None] = {"owned_at": None, "stuck_at": None}
         self.policies: set[str] = set()
         self.judged: set[str] = set()
         self.usage: dict[str, dict[str, object]] = {}
@@ -74,11 +76,9 @@ class Told:
             case events.CallDecided() as decided:
                 self._call_decided(decided, recorded)
             case events.CallFinished() as finished:
-                decided_before = self._held.pop(finished.call_id, None)
-                self.intents.pop(finished.call_id, None)
-                self._call_used(finished, decided_before, recorded)
-                if decided_before is not None:
-                    self._key_ended(finished, decided_before)
+                self._call_finished(finished, recorded)
+            case events.CallDoubted() | events.CallRecovered() | events.CallStuck():
+                self._recovered(event, recorded)
             case events.UsageRecorded() as used:
                 self._used(used, recorded)
             case events.SessionHalted() as halted:
@@ -87,6 +87,7 @@ class Told:
                 self.halts[ordered.halt_id] = ordered.target
             case _:  # what people were asked and answered, and what moves the session alone
                 pass
+        self._move(event, recorded)
         try:
             if event is not None:
                 self._requests.hear(recorded, event)
@@ -98,15 +99,28 @@ class Told:
         self.judged.add(decided.policy)
         if decided.admitted:
             held = Held(decided.reserved, decided.windows) if decided.reserved else None
-            text = None if held is None else held.text()
-            leases = text_of(decided.leases)
-            self.intents[decided.call_id] = (decided.tool, recorded.at, text, leases)
+            self.intents[decided.call_id] = {
+                "tool": decided.tool,
+                "admitted_at": recorded.at,
+                "reserved": None if held is None else held.text(),
+                "leases": text_of(decided.leases),
+                "recovery": decided.recovery.value,
+                "doubted_at": None,
+                "stuck_at": None,
+            }
             self._held[decided.call_id] = decided
             if decided.idempotency is not None:
                 key, payload = decided.idempotency.key, decided.idempotency.payload
                 self.keys[key] = Kept(
                     key, payload, decided.digest, self.session_id, decided.call_id
                 )
+
+    def _call_finished(self, finished: events.CallFinished, recorded: events.Recorded) -> None:
+        decided = self._held.pop(finished.call_id, None)
+        self.intents.pop(finished.call_id, None)
+        self._call_used(finished, decided, recorded)
+        if decided is not None:
+            self._key_ended(finished, decided)
 
     def _key_ended(self, finished: events.CallFinished, decided: events.CallDecided) -> None:
         if decided.idempotency is None:
@@ -117,6 +131,45 @@ class Told:
         else:
             self.keys[key] = msgspec.structs.replace(self.keys[key], outcome=finished.outcome.value)
             self.results[key] = finished.kept
+
+    def _recovered(
+        self,
+        event: events.CallDoubted | events.CallRecovered | events.CallStuck,
+        recorded: events.Recorded,
+    ) -> None:
+        intent = self.intents.get(event.call_id)
+        if intent is None:
+            raise Disagreement(
+                f"event {recorded.seq} of session {self.session_id} is about a call that was not running"
+            )
+        match event:
+            case events.CallDoubted():
+                intent |= {"doubted_at": recorded.at, "leases": None}
+            case events.CallStuck():
+                intent |= {"stuck_at": recorded.at}
+            case events.CallRecovered():
+                del self.intents[event.call_id]
+                decided = self._held.pop(event.call_id)
+                if decided.idempotency is not None:
+                    self._key_recovered(decided.idempotency.key, happened=event.happened is True)
+
+    def _key_recovered(self, key: str, *, happened: bool) -> None:
+        if happened:
+            outcome = events.Outcome.RETURNED.value
+            self.keys[key] = msgspec.structs.replace(self.keys[key], outcome=outcome)
+        else:
+            del self.keys[key]
+
+    def _move(self, event: events.Event | None, recorded: events.Recorded) -> None:
+        match event:
+            case events.SessionOpened() | events.SessionResumed():
+                self.session = {"owned_at": recorded.at, "stuck_at": None}
+            case events.SessionPaused() | events.SessionClosed():
+                self.session = {"owned_at": None, "stuck_at": None}
+            case events.SessionStuck():
+                self.session["stuck_at"] = recorded.at
+            case _:
+                pass
 
     def _call_used(
         self,

@@ -81,7 +81,7 @@ def verify(connection: Connection, session_id: str) -> Report:
         session_id=session_id,
         name=state.opened.name if state.opened else "",
         state=state,
-        in_doubt=tuple(sorted(state.running)) if newer is None else (),
+        in_doubt=tuple(sorted({*state.running, *state.in_doubt})) if newer is None else (),
         problem=problem,
         newer=newer,
     )
@@ -89,6 +89,7 @@ def verify(connection: Connection, session_id: str) -> Report:
 
 def _check_rows(connection: Connection, state: SessionState, told: Told) -> None:
     _check_row(connection, told.session_id, state)
+    _check_ownership(connection, told)
     _check_intents(connection, told)
     _check_tickets(connection, told)
     _check_grants(connection, told)
@@ -179,6 +180,20 @@ def _check_row(connection: Connection, session_id: str, state: SessionState) -> 
     _compare(row, stored, told)
 
 
+def _check_ownership(connection: Connection, told: Told) -> None:
+    """Since when it is open, and stuck; whose it is no event says, but that it is nobody's unless it is open."""
+    row = f"row of session {told.session_id}"
+    table = tables_of(connection).sessions
+    query = select(table.c.owner, table.c.owned_at, table.c.stuck_at)
+    with _readable(row):
+        stored = connection.execute(query.where(table.c.id == told.session_id)).one()
+        for column, value in told.session.items():
+            if getattr(stored, column) != value:
+                raise Disagreement(f"{row}: {column} is not what the events say")
+        if stored.owner is not None and stored.owned_at is None:
+            raise Disagreement(f"{row}: it is not open, and yet somebody runs it")
+
+
 def _check_head(connection: Connection, session_id: str, state: SessionState) -> None:
     row = f"row of session {session_id}"
     try:
@@ -218,20 +233,18 @@ def _trackers(document: str) -> tuple[Tracker, ...] | None:
 
 def _check_intents(connection: Connection, told: Told) -> None:
     table = tables_of(connection).intents
-    names = ("call_id", "tool", "admitted_at", "reserved", "leases")
-    query = select(*(table.c[name] for name in names)).where(table.c.session_id == told.session_id)
+    query = select(table).where(table.c.session_id == told.session_id)
     with _readable(f"an intent of session {told.session_id}"):
-        stored = {row[0]: tuple(row[1:]) for row in connection.execute(query)}
+        stored = {row.call_id: dict(row._mapping) for row in connection.execute(query)}  # noqa: SLF001
     for call_id in sorted({*stored, *told.intents}, key=str):
         call = f"call {call_id} of session {told.session_id}"
         if call_id not in told.intents:
             raise Disagreement(f"{call} has an intent but no event that says it is running")
         if call_id not in stored:
             raise Disagreement(f"{call} has an event but no intent that says it is running")
-        if stored[call_id] != told.intents[call_id]:
-            raise Disagreement(
-                f"intent of {call}: its tool, time, reservation or leases are not what its event says"
-            )
+        for column, value in told.intents[call_id].items():
+            if stored[call_id][column] != value:
+                raise Disagreement(f"intent of {call}: its {column} is not what its events say")
 
 
 def _check_tickets(connection: Connection, told: Told) -> None:

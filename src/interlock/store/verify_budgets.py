@@ -18,7 +18,12 @@ from interlock.store.tables import AMOUNTS
 
 _MOVED = tuple(f"{name}_{part}" for part in ("reserved", "spent") for name in AMOUNTS)
 _LEASED = tuple(f"{name}_leased" for name in AMOUNTS)
-_TELLING = (events.CallDecided, events.CallFinished, events.UsageRecorded)
+_TELLING = (
+    events.CallDecided,
+    events.CallFinished,
+    events.CallRecovered,
+    events.UsageRecorded,
+)
 
 
 def disagreements(connection: Connection) -> list[str]:
@@ -56,7 +61,9 @@ class _Sums:
                 self._held[event.call_id] = Held(amounts, event.windows)
                 for key in event.windows:
                     self.reserved[key] += amounts
-            case events.CallFinished(charged=charged) if event.call_id in self._held:
+            case events.CallFinished(charged=charged) | events.CallRecovered(charged=charged) if (
+                event.call_id in self._held
+            ):
                 held = self._held.pop(event.call_id)
                 for key in held.windows:
                     self.reserved[key] -= held.amounts

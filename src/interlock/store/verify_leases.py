@@ -17,7 +17,14 @@ from interlock.store.events import known
 from interlock.store.slots import occupancy
 from interlock.store.statements import tables_of
 
-_TELLING = (events.CallDecided, events.CallFinished, events.TicketOpened, events.TicketResolved)
+_TELLING = (
+    events.CallDecided,
+    events.CallFinished,
+    events.CallDoubted,
+    events.CallRecovered,
+    events.TicketOpened,
+    events.TicketResolved,
+)
 
 
 def disagreements(connection: Connection) -> list[str]:
@@ -72,7 +79,7 @@ class _Told:
                 self._by_call[event.call_id] = event.leases
             case events.CallDecided():
                 self._of_call[event.call_id] = event
-            case events.CallFinished():
+            case events.CallFinished() | events.CallDoubted() | events.CallRecovered():
                 self._release(self._by_call.pop(event.call_id, ()))
             case events.TicketOpened() if event.leases:
                 asked = self._of_call.get(event.call_id)

@@ -20,6 +20,7 @@ def upgrade(prefix: str, schema: str | None) -> None:
     """Make them, each after those that it refers to."""
     place = _Place(prefix, schema)
     _policies(place)
+    _owners(place)
     _sessions(place)
     _events(place)
     _intents(place)
@@ -73,6 +74,21 @@ def _policies(place: _Place) -> None:
     )
 
 
+def _owners(place: _Place) -> None:
+    place.table(
+        "owners",
+        sa.Column("id", _ID, primary_key=True),
+        sa.Column("host", sa.Text, nullable=False),
+        sa.Column("pid", sa.BigInteger, nullable=False),
+        sa.Column("started_at", _TIME, nullable=False),
+        sa.Column("seen_at", _TIME, nullable=False),
+        sa.Column("expires_at", _TIME, nullable=False),
+        sa.Column("lost_at", _TIME, comment="when it was declared lost"),
+        sqlite_with_rowid=False,
+        comment="the processes that run sessions and calls, and until when each is taken to live",
+    )
+
+
 def _sessions(place: _Place) -> None:
     place.table(
         "sessions",
@@ -89,6 +105,9 @@ def _sessions(place: _Place) -> None:
         sa.Column("memory", sa.Text, comment="JSON: what the policy wants remembered of the calls"),
         sa.Column("opened_at", _TIME, nullable=False),
         sa.Column("closed_at", _TIME),
+        sa.Column("owner", _ID, comment="who runs it, while it is open"),
+        sa.Column("owned_at", _TIME, comment="since when it is open"),
+        sa.Column("stuck_at", _TIME, comment="when it was told of as stuck"),
         sa.Column("parent", _ID, place.key("sessions.id")),
         sa.Column("exclusive", _HASH, comment="digest: what only one may be open or paused with"),
     )
@@ -105,6 +124,7 @@ def _sessions(place: _Place) -> None:
         where="exclusive IS NOT NULL AND status IN ('open', 'paused')",
         unique=True,
     )
+    place.index("sessions", "owner", "owner", where="owner IS NOT NULL")
 
 
 def _events(place: _Place) -> None:
@@ -145,6 +165,10 @@ def _intents(place: _Place) -> None:
             "reserved", sa.Text, comment="JSON list: what the call holds of which budget window"
         ),
         sa.Column("leases", sa.Text, comment="JSON list: the slots that the call has taken"),
+        sa.Column("owner", _ID, nullable=False, comment="who runs it"),
+        sa.Column("recovery", sa.String(8), nullable=False, comment="what its tool declares"),
+        sa.Column("doubted_at", _TIME, comment="when recovery found it"),
+        sa.Column("stuck_at", _TIME, comment="when it was told of as stuck"),
         sqlite_with_rowid=False,
         comment="calls admitted and not yet finished; in doubt once their process is gone",
     )
