@@ -9,10 +9,10 @@ INSTALLED := .venv/installed
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt promises test-plugins bench lock clean
+.PHONY: help demo test check fmt promises test-plugins test-frameworks bench lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
 demo: $(INSTALLED) ## Run the support desk: allowed, refused, steered, approved
 	$(BIN)/python examples/support_desk.py
@@ -37,6 +37,10 @@ promises: $(INSTALLED) ## Test the promises of docs/explanation/guarantees.md, a
 
 test-plugins: $(INSTALLED) ## Run the tests of each plugin by themselves
 	@set -e; for plugin in $(PLUGINS); do echo "== $$plugin"; $(BIN)/pytest $$plugin/tests; done
+
+test-frameworks: $(INSTALLED) ## Run adapters' tests at the oldest and newest framework releases (PLUGIN=name)
+	@$(BIN)/python -m pip install --quiet uv
+	$(BIN)/python tests/frameworks.py $(PLUGIN)
 
 bench: $(INSTALLED) ## Run the benchmarks (BENCH_FLAGS="--quick --json")
 	@set -e; for script in $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py)); do \

@@ -167,7 +167,10 @@ class Timeline:
 def show(recorded: Recorded, decided: CallDecided, outcome: str, style: str) -> None:
     """Print one call."""
     yes = decided.approved_by
-    given = ", ".join(f"{name}={value}" for name, value in json.loads(decided.arguments).items())
+    arguments = json.loads(decided.arguments)
+    if decided.tool_kind == "model":  # the whole prompt is recorded, and too long to show
+        arguments = {"model": decided.model}
+    given = ", ".join(f"{name}={value}" for name, value in arguments.items())
     call = Text.assemble((decided.tool, "bold"), "\n", (given, "dim"))
     why = Text.assemble(f"{yes} said yes" if yes else decided.reason, "\n", (outcome, style))
     row(recorded, ("✔ ask", "green") if yes else LOOKS[decided.verdict], call, why)

@@ -47,6 +47,16 @@ class ModelCall:
         """The call's UUIDv7, from its admission on."""
         return self._now()[1].call.id
 
+    @property
+    def is_reviewed(self) -> bool:
+        """
+        Whether anybody reviews the answer: what is streamed is then kept back until the block is left.
+
+        Raises:
+            Misuse: the block is not entered.
+        """
+        return self._now()[1].is_reviewed
+
     def record(self, usage: Usage) -> None:
         """
         Say what the call has really used; what is said last counts, and is booked when the block is left.

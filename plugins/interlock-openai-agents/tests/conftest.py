@@ -73,9 +73,11 @@ class Desk:
     def open(
         self, default: str = "deny", rules: Iterable[Mapping[str, Any]] = (), **options: Any
     ) -> Iterator[tuple[Governor, Session]]:
-        """Open a governor with a policy of these *rules*, or another `policy`, and a session."""
+        """Open a governor with a policy of these *rules*, where model calls are allowed, and a session."""
         named = [{"id": f"rule-{number}", **rule} for number, rule in enumerate(rules)]
-        plain = {"version": 1, "name": "test", "default": default, "rules": named}
+        chat = {"id": "chat", "tools": ["chat"], "verdict": "allow"}
+        plain = {"version": 1, "name": "test", "default": default, "rules": [*named, chat]}
+        plain |= options.pop("sections", {})
         policy = options.pop("policy", plain)
         options["plugins"] = [self.recorder, *options.get("plugins", ())]
         with (
@@ -89,12 +91,12 @@ class Desk:
         """Return what the tools of a run gave to the model, in order."""
         return [item.output for item in result.new_items if item.type == "tool_call_output_item"]
 
-    def booked(self) -> list[tuple[str, ...]]:
+    def booked(self, *, models: bool = False) -> list[tuple[str, ...]]:
         """Return what was recorded of calls: (tool, verdict), (tool, outcome) or (tool, outcome, error)."""
         found: list[tuple[str, ...]] = []
         for event in self.recorder.events:
             what = getattr(event, "verdict", None) or getattr(event, "outcome", None)
-            if what is not None:
+            if what is not None and (models or getattr(event, "tool", "") != "chat"):
                 error = getattr(event, "error_type", None)
                 found.append((getattr(event, "tool", ""), str(what), *([error] if error else [])))
         return found

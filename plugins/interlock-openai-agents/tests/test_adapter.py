@@ -95,6 +95,8 @@ async def test_call_that_cannot_be_judged_does_not_run(desk: Any) -> None:
     class Broken:
         @hookimpl
         def interlock_opinion(self, call: Call) -> Opinion | None:
+            if call.tool.name == "chat":
+                return None
             raise ZeroDivisionError
 
     agent = govern(desk.agent([desk.pay()], [("pay", {"amount": 5})]))
@@ -138,7 +140,7 @@ async def test_original_is_left_as_it_is(desk: Any) -> None:
     original = desk.agent([tool], [("pay", {"amount": 5})])
     invoker = tool.on_invoke_tool
     copy = govern(original)
-    assert (copy.name, copy.model, copy.instructions) == ("desk", original.model, None)
+    assert (copy.name, copy.instructions) == ("desk", None)
     assert isinstance(copy, Agent)
     assert copy is govern(copy)
     assert ([tool], type(original)) == (original.tools, Agent)

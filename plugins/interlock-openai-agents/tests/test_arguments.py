@@ -19,7 +19,7 @@ from interlock_openai_agents import apply_answers, govern
 
 
 def _decided(desk: Any) -> CallDecided:
-    (event,) = [e for e in desk.recorder.events if isinstance(e, CallDecided)]
+    (event,) = [e for e in desk.recorder.events if isinstance(e, CallDecided) and e.tool != "chat"]
     found: CallDecided = event
     return found
 

@@ -125,7 +125,7 @@ async def test_cancelled_run_leaves_nothing_in_doubt(desk: Any) -> None:
     class Watcher:
         @hookimpl
         def interlock_recorded(self, recorded: Recorded) -> None:
-            if recorded.kind == "call_finished":
+            if getattr(recorded.event, "outcome", None) == "cancelled":
                 finished.set()
 
     @function_tool
@@ -195,7 +195,8 @@ async def test_spans_stand_where_the_run_stands(desk: Any) -> None:
     agent = govern(desk.agent([look], [("look", {})]))
     with desk.open("allow", tracer_provider=provider), tracer.start_as_current_span("host"):
         await Runner.run(agent, "go")
-    spans = {span.name: span for span in exporter.get_finished_spans()}
+    shown = [span for span in exporter.get_finished_spans() if "chat" not in span.name]
+    spans = {span.name: span for span in shown}
     parents = {
         name: next(
             (

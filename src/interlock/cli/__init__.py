@@ -15,6 +15,7 @@ from interlock.cli import (
     approvals,
     budgets,
     database,
+    doctor,
     events,
     halts,
     health,
@@ -50,6 +51,7 @@ app.command()(halts.release)
 app.command()(halts.halts)
 app.command()(leases.leases)
 app.command()(plugins.plugins)
+app.command()(doctor.doctor)
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(recover.app, name="recover")

@@ -12,10 +12,9 @@ import functools
 import inspect
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 from agents import (
-    AgentsException,
     FunctionTool,
     RunContextWrapper,
     ToolGuardrailFunctionOutput,
@@ -40,18 +39,7 @@ from interlock import (
     schema_digest,
     tool_of,
 )
-
-
-class StoreUnavailable(errors.StoreUnavailable, AgentsException):
-    """`interlock.errors.StoreUnavailable` in the one form that the SDK lets through; the run ends with it."""
-
-
-class NotConfigured(errors.NotConfigured, AgentsException):
-    """`interlock.errors.NotConfigured`, likewise."""
-
-
-class Misuse(errors.Misuse, AgentsException):
-    """Any other `interlock.Misuse`, likewise."""
+from interlock_openai_agents.errors import Misuse, stop
 
 
 class NotRun(str):
@@ -126,7 +114,7 @@ class Governed:
                 if getattr(context, "tool_call_id", None) in self._paused:
                     raise self._stuck(error) from error
                 return NotRun(error)
-            _stop(error)
+            stop(error)
 
     async def needs_approval(
         self, context: RunContextWrapper[Any], sent: dict[str, Any], call_id: str
@@ -142,7 +130,7 @@ class Governed:
             session = current_session(self.declaration.name)
             return await session.aticket(self.declaration, {**self._defaults, **sent})
         except Exception as error:  # noqa: BLE001 - it is raised again
-            _stop(error)
+            stop(error)
 
     def unreadable(self, error: ValueError) -> NotRun:
         """Return what the model is told when its arguments cannot be read."""
@@ -303,11 +291,3 @@ def _explained(context: ToolContext[Any], error: Exception, output: Any) -> Any:
     if not isinstance(error, (Refused, errors.EvaluatorFailed)):
         return output
     return str(error) if output == default_tool_error_function(context, error) else output
-
-
-def _stop(error: Exception) -> NoReturn:
-    """Raise *error*, in a form that ends the run as itself: the SDK would wrap any other in its UserError."""
-    for kind in (StoreUnavailable, NotConfigured, Misuse):
-        if isinstance(error, kind.__mro__[1]):
-            raise kind(*error.args) from error
-    raise error
