@@ -99,6 +99,12 @@ PRINTS = {
         r"^refund needs approval by payments-oncall: a refund over 50 needs a person\. It did not run",
         r"^wire_money was not run: agents do not wire money\. .* Use instead: create_payment_request\.$",
     ],
+    "raw_clients.py": [
+        r"^20 dollars of o-1 paid back$",
+        r"^! chat is denied: no rule matches, and the policy's default is deny\.",
+        r"^! GET /batches is not governed by Interlock, so it was not sent",
+        r"^0\.000690 dollars$",
+    ],
     "steering.py": [
         r"^steered to create_payment_request: Finance reviews payment requests\.$",
         r"^steered to create_payment_request: Finance reviews payment requests\.$",

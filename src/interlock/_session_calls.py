@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Collection,
+    Generator,
+    Iterator,
+    Mapping,
+)
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -182,7 +190,12 @@ class SessionCalls:
         return self
 
     def call(
-        self, tool: Tool, arguments: Mapping[str, object], run: Callable[[dict[str, Any]], _T]
+        self,
+        tool: Tool,
+        arguments: Mapping[str, object],
+        run: Callable[[dict[str, Any]], _T],
+        *,
+        estimate: Estimate | None = None,
     ) -> _T:
         """
         Take a call that a framework makes through the flow, and return what *run* returns.
@@ -192,15 +205,14 @@ class SessionCalls:
             arguments: By name, defaults included.
             run: Makes the call; it is given the judged copy of *arguments*, as one dict, with what a human has changed:
                 `current_call().edit` says what.
+            estimate: What a call of a model will use at most; *run* says by `report_usage` what it has used.
 
         Raises:
             Refused, Undecided, NotConfigured: *run* was not called.
             BaseException: whatever *run* raises, unmodified.
         """
-        performer, copied = self.performer(tool, arguments)
-        performer.lay = _whole
-        scope = Scope(self, performer, [tool])
-        result: _T = _bodies.call_function(performer, scope, run, ((copied,), {}))
+        performer, scope, given = self._of_framework(tool, arguments, estimate)
+        result: _T = _bodies.call_function(performer, scope, run, given)
         return result
 
     async def acall(
@@ -208,6 +220,8 @@ class SessionCalls:
         tool: Tool,
         arguments: Mapping[str, object],
         run: Callable[[dict[str, Any]], Awaitable[_T]],
+        *,
+        estimate: Estimate | None = None,
     ) -> _T:
         """
         Do as `call` does, awaiting *run*.
@@ -215,11 +229,57 @@ class SessionCalls:
         Raises:
             BaseException: as `call`; a cancellation, once what was written is provided for.
         """
-        performer, copied = self.performer(tool, arguments)
-        performer.lay = _whole
-        scope = Scope(self, performer, [tool])
-        result: _T = await _bodies.call_coroutine(performer, scope, run, ((copied,), {}))
+        performer, scope, given = self._of_framework(tool, arguments, estimate)
+        result: _T = await _bodies.call_coroutine(performer, scope, run, given)
         return result
+
+    def stream(
+        self,
+        tool: Tool,
+        arguments: Mapping[str, object],
+        run: Callable[[dict[str, Any]], Generator[_T, Any, Any]],
+        *,
+        estimate: Estimate | None = None,
+    ) -> Generator[_T, Any, Any]:
+        """
+        Take a call that a framework makes and whose result comes in parts through the flow; give the parts of *run*.
+
+        It is admitted when the first part is asked for, and settled when there are no more, or at `close`. Where
+        somebody reviews what such a call returns (`reviews`), it runs to its end before the first part is given.
+
+        Args and what the first part raises: as for `call`; a dry run has no parts.
+        """
+        performer, scope, given = self._of_framework(tool, arguments, estimate)
+        return _bodies.call_generator(performer, scope, run, given)
+
+    def astream(
+        self,
+        tool: Tool,
+        arguments: Mapping[str, object],
+        run: Callable[[dict[str, Any]], AsyncGenerator[_T, Any]],
+        *,
+        estimate: Estimate | None = None,
+    ) -> AsyncGenerator[_T, Any]:
+        """Do as `stream` does, awaiting the parts."""
+        performer, scope, given = self._of_framework(tool, arguments, estimate)
+        return _bodies.call_async_generator(performer, scope, run, given)
+
+    def reviews(self, tool: Tool, arguments: Mapping[str, object]) -> bool:
+        """
+        Return whether somebody reviews what such a call returns: a framework then has to give its whole result.
+
+        Raises:
+            NotConfigured: the governor has no policy.
+        """
+        return self.performer(tool, arguments)[0].is_reviewed
+
+    def _of_framework(
+        self, tool: Tool, arguments: Mapping[str, object], estimate: Estimate | None
+    ) -> tuple[Performer, Scope, tuple[tuple[dict[str, Any]], dict[str, Any]]]:
+        """Return what makes the call of a framework, where it runs, and what it is run with."""
+        performer, copied = self.performer(tool, arguments, estimate)
+        performer.lay = _whole
+        return performer, Scope(self, performer, [tool]), ((copied,), {})
 
     def model_call(
         self,
