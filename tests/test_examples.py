@@ -29,6 +29,12 @@ PRINTS = {
         r"^resumed: +paid 400 to hooli$",
         r"^resumed: +ticket … is claimed, so nothing was run",
     ],
+    "claude_agent.py": [
+        r"^Bash is denied: no rule matches, and the policy's default is deny\. Do not retry it\.$",
+        r"^bank\.pay needs approval by payments-oncall: rule pay says ask\. It did not run; ",
+        r"^900 dollars paid$",
+        r"^claude-sonnet-4-5 4920 200 0\.01569",
+    ],
     "condition_trees.py": [
         r"^team support$",
         r"^  sent to eve@example\.com$",

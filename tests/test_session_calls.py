@@ -10,15 +10,18 @@ import anyio.lowlevel
 import pytest
 
 from interlock import (
+    BudgetExceeded,
     Denied,
     Governor,
     Opinion,
     Session,
     Tool,
+    Usage,
     Verdict,
     current_call,
     governed,
     hookimpl,
+    report_usage,
     tool_of,
 )
 from interlock._ticket import TicketState
@@ -67,18 +70,20 @@ def database(either: str) -> str:
 def call(request: pytest.FixtureRequest) -> Callable[..., Any]:
     """Make a call as adapters do: `call(session, tool, arguments, run)`."""
 
-    def acall(session: Session, tool: Tool, arguments: Any, run: Callable[..., Any]) -> Any:
+    def acall(
+        session: Session, tool: Tool, arguments: Any, run: Callable[..., Any], **options: Any
+    ) -> Any:
         async def arun(arguments: dict[str, Any]) -> Any:
             await anyio.lowlevel.checkpoint()
             return run(arguments)
 
         async def main() -> Any:
-            return await session.acall(tool, arguments, arun)
+            return await session.acall(tool, arguments, arun, **options)
 
         return anyio.run(main, backend=request.param)
 
     if request.param == "sync":
-        return lambda session, tool, arguments, run: session.call(tool, arguments, run)
+        return lambda session, *given, **options: session.call(*given, **options)
     return acall
 
 
@@ -287,3 +292,27 @@ def test_no_ticket_for_what_a_plugin_denies(
 
     with governor(POLICY, plugins=[Denies()]).session("s", agent="bot") as session:
         assert ticket(session, REFUND, {"order": "o-1"}) is None
+
+
+def test_a_models_call_is_held_at_its_estimate(
+    call: Callable[..., Any], governor: MakeGovernor
+) -> None:
+    """Broken if a model's call by an adapter reserves less than it may use, or is not charged what it has used."""
+    budgets = [{"name": "run", "per": "session", "tokens": 1_000}]
+    policy = {"version": 1, "name": "desk", "default": "allow", "budgets": budgets}
+    chat = Tool(name="chat", kind="model", model="model")
+    most = Usage(input_tokens=100, output_tokens=50)
+    stood: list[int] = []
+
+    def run(_: dict[str, Any]) -> str:
+        stood.extend(account.reserved.tokens for account in session.budgets())
+        report_usage(Usage(input_tokens=80, output_tokens=20))
+        return "done"
+
+    with governor(policy).session("s", agent="bot") as session:
+        assert call(session, chat, {"model": "m-1"}, run, estimate=most) == "done"
+        with pytest.raises(BudgetExceeded):
+            call(session, chat, {"model": "m-1"}, run)
+        (account,) = session.budgets()
+    assert stood == [150]
+    assert (account.spent.tokens, account.reserved.tokens) == (100, 0)
