@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import claude_agent_sdk
-import pytest
 from claude_agent_sdk import ClaudeAgentOptions, PermissionResultAllow
 from mcp.types import ToolAnnotations
 
 from interlock import Session, tool_of
+from interlock.testing import AdapterHarness, AdapterSuite, Ran
+from interlock.testing import Script as Wanted
 from interlock_claude_agent_sdk import (
     Script,
     create_sdk_mcp_server,
@@ -22,11 +23,6 @@ from interlock_claude_agent_sdk import (
     say,
     use,
 )
-
-pytest.importorskip("interlock.testing.adapters", reason="this release has no AdapterSuite")
-
-from interlock.testing import AdapterHarness, AdapterSuite, Ran
-from interlock.testing import Script as Wanted
 
 
 class Harness(AdapterHarness):
