@@ -166,13 +166,15 @@ def close_under_evaluators(one: Governor) -> worker.Tally:
 
 def test_closing_under_evaluators(governor: Make) -> None:
     """Broken if a caller whose evaluators are asked while the governor closes sees an error that is not ours."""
+    before = set(threading.enumerate())
     with switching_all_the_time():
         tallies = [close_under_evaluators(governor(JUDGED)) for _ in range(40)]
     seen = {error for tally in tallies for error in tally.errors}
     assert (
         {"StoreUnavailable", "Denied"} <= seen <= {"StoreUnavailable", "Denied", "EvaluatorFailed"}
     )
-    left = [thread.name for thread in threading.enumerate() if "interlock" in thread.name]
+    new = set(threading.enumerate()) - before
+    left = [thread.name for thread in new if "interlock" in thread.name]
     assert left == [], "a thread outlives its governor"
 
 
