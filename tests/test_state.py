@@ -43,7 +43,7 @@ def test_the_state_is_what_a_plain_count_says(history: list[Any]) -> None:
             open_calls.pop(event.call_id, None)
         if isinstance(event, events.CallDoubted):
             in_doubt[event.call_id] = event.tool
-        elif isinstance(event, events.CallRecovered):
+        elif isinstance(event, (events.CallFinished, events.CallRecovered)):
             in_doubt.pop(event.call_id, None)
     assert (open_calls, in_doubt) == (state.running, state.in_doubt)
     opened = [event for event in told if isinstance(event, events.SessionOpened)]
