@@ -12,6 +12,7 @@ import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 LITTLE = {
+    "adapters.py": (),
     "decorator.py": (),
     "governed.py": ("--only", "sqlite.threads8,sqlite.tasks512,postgres.thread1"),
     "halts.py": ("--only", "sqlite"),

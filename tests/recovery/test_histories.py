@@ -84,8 +84,11 @@ class World:
                     process.streams.pop(self.chance.randrange(len(process.streams))).close()
                 case "leave":
                     self.processes.remove(process)
-                    process.leave()
-                    process.streams.clear()
+                    try:
+                        process.leave()
+                    finally:
+                        for stream in process.streams:  # or the collector does, at any moment
+                            stream.close()
                 case "resume":
                     with governor.resume_session(process.session.id):
                         list(again())
@@ -141,6 +144,7 @@ def run(make: Make, acts: list[str], seed: int) -> None:
     last = make(policy, clock=clock)
     last.recover()
     ends = judge(last)
+    reached.update(ends)
     assert ends["open"] == last.health().in_doubt
     assert last.health().running == 0
     assert not last.recover().changed
@@ -166,8 +170,11 @@ def search(tmp_path_factory: pytest.TempPathFactory, examples: int) -> None:
             for one in made:
                 one.close()
 
-    histories()
-    assert set(reached) == {"call_finished", "call_recovered", "open"}
+    for _ in range(5):  # a few may leave one of them out
+        histories()
+        if len(+reached) == 3:
+            break
+    assert set(+reached) == {"call_finished", "call_recovered", "open"}
 
 
 @pytest.mark.promise(6)
