@@ -29,6 +29,17 @@ PRINTS = {
         r"^resumed: +paid 400 to hooli$",
         r"^resumed: +ticket … is claimed, so nothing was run",
     ],
+    "audit_trail.py": [
+        r"^1 app_noted, 8 call_decided, 8 call_finished, 1 session_closed, 1 session_opened$",
+        r"1\. chat\(model=\"gpt-5-mini\"\)",
+        r"3\. pay\(amount=120, iban=••••\)",
+        r"observe: it ran whatever was thought of it",
+        r"raised LookupError",
+        r'gave_up {invoice: "i-3", why: "i-3 was never scanned"}',
+        r"^cost +\$200\.001035",
+        r"^\$ interlock sessions show ",
+        r"^1 of 1 sessions verified$",
+    ],
     "claude_agent.py": [
         r"^Bash is denied: no rule matches, and the policy's default is deny\. Do not retry it\.$",
         r"^bank\.pay needs approval by payments-oncall: rule pay says ask\. It did not run; ",
@@ -80,6 +91,18 @@ PRINTS = {
         r"^deployed api 1\.2 under token 1$",
         r"^deployed api 1\.3 under token 2$",
         r"^versions: web 7\.0, api 1\.2, api 1\.3$",
+    ],
+    "fastapi_host.py": [
+        r"^200 approved$",
+        r"^  pending tickets 0, model calls 1, audit rows 1$",
+        r"^409 o-1 was refunded before$",
+        r"^  pending tickets 1, model calls 1, audit rows 1$",
+    ],
+    "postgres_workers.py": [
+        r"^The tables are of version 0001, made now\.$",
+        r"^halted: what was admitted before goes on, and nothing after$",
+        r"^looked up by all of them: 50 of 50$",
+        r"^the books agree: True$",
     ],
     "projection.py": [
         r"^took 2: refund 1$",
@@ -145,7 +168,16 @@ PRINTS = {
         r"^In doubt +0 calls",
         r"interlock replay [0-9a-f-]{36} --db ",
     ],
+    "tenant_budgets.py": [
+        r"^3 tenants, each seeded once$",
+        r"^acme +(ann|joe) +stops at answer \d: usage of claude-haiku-4-5 is recorded, and with it more is spent ",
+        r"^acme +\d+ calls +1\.\d+ dollars$",
+        r'^\["acme"\] +#################### +-0\.\d+ left$',
+        r'^\["globex"\] +########\.{12}   0\.8500 left$',
+    ],
 }
+NEEDS = {"postgres_workers.py": "empty_postgres"}
+"""What an example is given, besides an empty directory: the fixture with the URL of a database."""
 
 
 def _run(directory: Path, example: str, *arguments: str, **environment: str) -> str:
@@ -179,9 +211,12 @@ def _check(example: str, printed: str, columns: int) -> None:
 
 
 @pytest.mark.parametrize("example", sorted(path.name for path in EXAMPLES.glob("*.py")))
-def test_example_prints_what_it_should(tmp_path: Path, example: str) -> None:
+def test_example_prints_what_it_should(
+    tmp_path: Path, example: str, request: pytest.FixtureRequest
+) -> None:
     """Broken if an example fails, warns, or shows something else than it is there to show."""
-    _check(example, _run(tmp_path, example, COLUMNS="80"), 80)
+    given = [request.getfixturevalue(NEEDS[example])] if example in NEEDS else []
+    _check(example, _run(tmp_path, example, *given, COLUMNS="80"), 80)
 
 
 def test_demo_shows_what_was_recorded(tmp_path: Path) -> None:

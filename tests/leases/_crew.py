@@ -36,8 +36,9 @@ class Crew:
         term_ms: int = 250,
         most: int = 1,
         works_s: float = 0.002,
+        goes_on: bool = False,
     ) -> None:
-        """Start them; they wait for `run`."""
+        """Start them; they wait for `begin`. Those that go on have made their share when `enough` was said, too."""
         self.policy = policy({"per": "resource", "expires": f"{term_ms}ms", "max_concurrent": most})
         self._term_s = term_ms / 1000
         key = "INTEGER PRIMARY KEY" if url.startswith("sqlite") else "BIGSERIAL PRIMARY KEY"
@@ -49,6 +50,9 @@ class Crew:
                     )
                 )
             )
+        self._enough = directory / "enough"
+        if not goes_on:
+            self.enough()
         self._flags: list[Path] = []
         self.processes: list[subprocess.Popen[str]] = []
         for number in range(processes):
@@ -63,6 +67,7 @@ class Crew:
                 "count": count,
                 "works_s": works_s,
                 "flag": str(flag),
+                "enough": str(self._enough),
             }
             self.processes.append(
                 subprocess.Popen(
@@ -90,6 +95,10 @@ class Crew:
             assert process.stdin is not None
             process.stdin.write("go\n")
             process.stdin.flush()
+
+    def enough(self) -> None:
+        """Let those end that have made their share."""
+        self._enough.touch()
 
     def stop_inside(self, stops: int) -> int:
         """Stop processes that are inside their tool, for longer than the lease lasts; return how often it was done."""

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -49,6 +50,7 @@ class Worker:
         self.governor = governor
         self.seen: Counter[str] = Counter()
         self._wanted: int = order["wanted"]
+        self._enough = Path(order["enough"])
         self._lock = threading.Lock()
         self._works_s: float = order["works_s"]
         with open(order["flag"], "r+b") as file:  # noqa: PTH123 - to be mapped
@@ -77,8 +79,9 @@ class Worker:
         self._flag[0] = 0
 
     def is_done(self) -> bool:
-        """Whether its share is made."""
-        return self.seen["acquired"] + self.seen["LeaseLost"] >= self._wanted
+        """Whether its share is made, and that is enough."""
+        made = self.seen["acquired"] + self.seen["LeaseLost"]
+        return made >= self._wanted and self._enough.exists()
 
     def note(self, error: BaseException | None) -> None:
         """Count what came of one try."""

@@ -117,10 +117,11 @@ def race_with_stops(
     url: str, directory: Path, crews: list[Crew], *, wanted: int, stops: int
 ) -> None:
     """Have four processes acquire *wanted* times, and stop them inside their tools for longer than a term."""
-    crew = Crew(url, directory, processes=4, wanted=wanted)
+    crew = Crew(url, directory, processes=4, wanted=wanted, goes_on=True)
     crews.append(crew)
     crew.begin()
     stopped = crew.stop_inside(stops)
+    crew.enough()
     seen = crew.end()
     assert set(seen) == {"acquired", "LeaseTaken", "LeaseLost"}
     assert seen["acquired"] + seen["LeaseLost"] >= wanted
