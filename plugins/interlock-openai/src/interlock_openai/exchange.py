@@ -21,6 +21,8 @@ from collections.abc import (
 from functools import cache
 from typing import Any
 
+from anyio.lowlevel import cancel_shielded_checkpoint
+
 from interlock import Usage, report_usage
 from interlock_openai.answer import (
     Event,
@@ -172,6 +174,11 @@ class Exchange:
         """Close the connection under a stream that another thread reads."""
         self._response.close()
 
+    async def adisconnect(self) -> None:
+        """Close the connection under a stream that is left."""
+        if self._response is not None:
+            await self._response.aclose()
+
     def _whole(self, response: Any, process: Callable[..., Any]) -> Any:
         self._response, self._process = response, process
         if not _is_stream(response):
@@ -275,7 +282,13 @@ class _APassing:
 
     async def aclose(self) -> None:
         """End the call: settled if it ended, abandoned if it did not."""
-        # An event loop closes all generators that are dropped together at once, and this one may be closing already.
+        # An event loop closes all generators that are dropped together at the same time, and to close one that is being
+        # closed is an error. Those of the HTTP library have nothing to wait for once the connection is closed, and of
+        # ours another may have begun by the next step.
+        if self._exchange.parts.ag_running:
+            return
+        await self._exchange.adisconnect()
+        await cancel_shielded_checkpoint()
         if not self._exchange.parts.ag_running:
             await self._exchange.parts.aclose()
 
