@@ -156,6 +156,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger = Ledger()
         self.limits: dict[Window, dict[str, int | None]] = {}
         self.calls: dict[str, Any] = {}
+        self.owners: dict[str, str] = {}
         self.over: list[str] = []
         self.tickets: dict[str, Call] = {}
         for policy in POLICIES:
@@ -171,16 +172,21 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(which=st.integers(0, 1), steps=st.lists(attempts | ends, min_size=1, max_size=4))
     def post(self, which: int, steps: list[Attempt | End]) -> None:
         """Enter some calls and ends in one transaction, and expect of each what the reference says."""
-        pairs = [p for p in (self._entry(step) for step in steps) if p is not None]
+        owner = self.stores[which].owner.id
+        pairs = [p for p in (self._entry(step, owner) for step in steps) if p is not None]
         self.seen["a batch"] += len(pairs) > 1
         results = self.stores[which].write(calls.post, [entry for _, entry in pairs])
         for (step, entry), result in zip(pairs, results, strict=True):
             if isinstance(step, Attempt):
+                self.owners[entry.call.id] = owner
                 self._decided(step, entry, result)
-            else:
+            elif self.owners[entry.call.id] == owner:
                 self._settled(step, entry, result)
+            else:
+                assert result is None, "a process has settled the call of another"
+                self.seen["another's"] += 1
 
-    def _entry(self, step: Attempt | End) -> tuple[Attempt | End, Any] | None:
+    def _entry(self, step: Attempt | End, owner: str) -> tuple[Attempt | End, Any] | None:
         policy = POLICIES[step.policy]
         if isinstance(step, Attempt):
             call = self._call(step)
@@ -189,7 +195,9 @@ class LedgerMachine(RuleBasedStateMachine):
             return step, entries.Admit(
                 call=call, counsel=heard, claims=claims, policy=policy.digest, trace=None
             )
-        ids = self.over if step.again else list(self.ledger.running)
+        running = list(self.ledger.running)
+        own = [one for one in running if self.owners[one] == owner]
+        ids = self.over if step.again else own if step.which % 5 else running
         if not ids:
             return None
         call = self.calls[ids[step.which % len(ids)]]

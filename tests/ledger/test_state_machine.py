@@ -17,6 +17,7 @@ SITUATIONS = (
     "settled",
     "settled in a later window",
     "over already",
+    "another's",
     "overspent",
     "recorded beyond a limit",
     "opened again with calls in flight",
