@@ -18,6 +18,9 @@ from tests.judges import judge
 HOSTILE = "<script>alert(1)</script>\x1b[31m\u202e' onload=x"
 """What tries to act in a terminal, in HTML, or on the order of letters."""
 
+CALLS = 32
+"""So many calls are decided in the session of `live`."""
+
 POLICY: dict[str, Any] = {
     "version": 1,
     "name": "support",

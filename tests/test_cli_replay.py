@@ -115,7 +115,7 @@ def test_the_story_is_told_in_the_terminal(cli: Cli) -> None:
         "denied",
         "request_payment",
         "https://traces.example/",
-        "30: ",
+        f"{eventful.CALLS}: ",
     ):
         assert said in done.stdout
     assert not {"\x1b", "\u202e"} & set(done.stdout)
@@ -129,7 +129,7 @@ def test_json_is_one_object_a_line(cli: Cli) -> None:
     assert [lines[0]["line"], lines[-1]["line"]] == ["session", "totals"]
     assert {"call", "event"} == {line["line"] for line in lines[1:-1]}
     calls = [line for line in lines if line["line"] == "call"]
-    assert [*range(1, 31)] == [call["number"] for call in calls]
+    assert [*range(1, eventful.CALLS + 1)] == [call["number"] for call in calls]
     keys = {"line", "seq", "at", "after_us", "trace", "number", "decided", "ended", "approvals"}
     keys |= {"waited_us", "steered", "follows"}
     assert all(keys == set(call) for call in calls)
@@ -143,7 +143,7 @@ def test_check_says_that_nothing_differs(cli: Cli) -> None:
     assert (
         done.returncode,
         done.stdout.strip(),
-    ) == (0, "30 decisions made again, and none differs")
+    ) == (0, f"{eventful.CALLS} decisions made again, and none differs")
 
 
 def test_check_under_another_policy_exits_with_one(cli: Cli, tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_check_under_another_policy_exits_with_one(cli: Cli, tmp_path: Path) -> 
         json.loads, cli("--check", "--policy", str(other), "--json").stdout.splitlines()
     )
     assert counts["differing"] == len([one for one in found if "differs" in one])
-    assert counts["decisions"] == 30
+    assert counts["decisions"] == eventful.CALLS
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_the_page_can_be_used_by_everybody(written: Path) -> None:
     assert tags.count("input") == tags.count("label") == 5
     assert all(one.get("aria-label") for one in tree.all("article"))
     assert all(one.get("aria-label") for one in tree.all("svg"))
-    assert tags.count("details") == tags.count("article") == 30
+    assert tags.count("details") == tags.count("article") == eventful.CALLS
 
 
 def test_each_filter_hides_what_it_names(written: Path) -> None:

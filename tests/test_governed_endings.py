@@ -8,6 +8,7 @@ import threading
 import time
 import warnings
 from collections.abc import AsyncGenerator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -19,6 +20,7 @@ from interlock.events import Outcome
 from interlock.store import calls
 from interlock.testing import Recorder
 from tests.books import ended, has_ended
+from tests.conftest import ALLOW_ALL
 from tests.streams import Conversation
 
 MakeGovernor = Callable[..., Governor]
@@ -139,6 +141,56 @@ def test_garbage_collection_inside_the_store_settles(
         threading.Thread(target=collect_in_a_transaction, daemon=True).start()
         assert finished.wait(20), "the store waits for itself"
         assert seen == [[], ["finally"]], "it was not collected inside the store"
+        while not session.state().outcomes:
+            time.sleep(0.001)
+
+        assert ended(session) == {Outcome.ABANDONED: 1}
+
+
+@pytest.mark.promise(6)
+def test_garbage_collection_in_a_thread_that_begins_settles(
+    tmp_path: Path, collector_off: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Broken if a thread of the store ends a stream while it is started, for which its starter keeps the store shut."""
+    conversation = Conversation()
+    seen: list[tuple[str, list[object]]] = []
+    finished = threading.Event()
+    goes_on = threading.Thread._set_native_id  # type: ignore[attr-defined]
+
+    def collect(thread: threading.Thread) -> None:
+        goes_on(thread)  # which is the last step before it says that it has started
+        if thread.name == "interlock-writer":
+            gc.collect()
+            seen.append((thread.name, [*conversation.said]))
+
+    begun, goes_on_writing = threading.Event(), threading.Event()
+
+    def keep_the_store(_: object) -> None:
+        begun.set()
+        goes_on_writing.wait(20)
+
+    def begin_the_writer() -> None:
+        anyio.run(books.awrite, lambda _: None)
+        finished.set()
+
+    # In a file, where reading needs no writer, so that its thread is not there yet.
+    books = Governor(f"sqlite:///{tmp_path / 'interlock.db'}", policy=ALLOW_ALL)
+    with books, books.session("s", agent="bot") as session:
+        stream = governed(conversation.stream)()
+        next(stream)
+        forget(stream)
+        del stream
+        threading.Thread(target=books.write, args=[keep_the_store], daemon=True).start()
+        assert begun.wait(20)
+        monkeypatch.setattr(threading.Thread, "_set_native_id", collect)
+
+        threading.Thread(target=begin_the_writer, daemon=True).start()
+        until = time.monotonic() + 20
+        while not seen and time.monotonic() < until:
+            time.sleep(0.001)
+        goes_on_writing.set()
+        assert finished.wait(20), "the thread and its starter wait for each other"
+        assert seen == [("interlock-writer", ["finally"])], "it was not collected there"
         while not session.state().outcomes:
             time.sleep(0.001)
 

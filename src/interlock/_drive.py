@@ -29,6 +29,7 @@ from interlock._plugins import Plugins
 from interlock._prices import price
 from interlock._renewals import Renewals, Tenure
 from interlock._telemetry import Telemetry
+from interlock._threads import may_wait
 from interlock._ticket import Ticket
 from interlock._usage import Estimate, ModelUsage, Priced, Usage
 from interlock._verdict import Mode
@@ -37,7 +38,6 @@ from interlock.evaluators import Hearing, Inbox, aheard, heard
 from interlock.events import Outcome, Recorded
 from interlock.store import entries
 from interlock.store.engine import Store
-from interlock.store.writer import may_wait
 
 log = logging.getLogger("interlock")
 

@@ -27,6 +27,7 @@ from interlock._call import Call
 from interlock._clock import Clock, new_id
 from interlock._halt import Halt, Halted, HaltTarget, Order, targets_of
 from interlock._loops import asyncio_task
+from interlock._threads import begin
 from interlock.errors import StoreUnavailable
 from interlock.events import Recorded
 from interlock.store import halt_log, halts
@@ -328,10 +329,7 @@ class Flights:
                 database = self._store.database
                 listen = database.listen if isinstance(database, Postgres) else None
                 self._ear = ear = Ear(listen, HALTS)
-                self._thread = threading.Thread(
-                    target=self._serve, args=(ear,), name="interlock-halts", daemon=True
-                )
-                self._thread.start()
+                self._thread = begin(self._serve, ear, name="interlock-halts")
 
     def _serve(self, ear: Ear) -> None:
         self._seen, idle = -1, 0

@@ -23,6 +23,7 @@ from immutabledict import immutabledict
 from interlock._call import Call
 from interlock._clock import Clock
 from interlock._lease import LeaseClaim, Slot
+from interlock._threads import begin
 from interlock.errors import StoreUnavailable
 from interlock.store import leases
 from interlock.store.engine import Store
@@ -126,10 +127,7 @@ class Renewals:
         with self._lock:
             self._held[id(tenure)] = weakref.ref(tenure, partial(self._gone, id(tenure)))
             if self._thread is None and not self._closed:
-                self._thread = threading.Thread(
-                    target=self._serve, name="interlock-leases", daemon=True
-                )
-                self._thread.start()
+                self._thread = begin(self._serve, name="interlock-leases")
             self._wake.set()
         return tenure
 

@@ -26,6 +26,7 @@ import msgspec
 from interlock import egress
 from interlock._canonical import encode
 from interlock._clock import Clock, SystemClock
+from interlock._threads import begin
 from interlock._ticket import Ticket
 from interlock.errors import InterlockError, Misuse, PluginError
 from interlock.evaluators._url import Unclear, parse
@@ -143,10 +144,7 @@ class Webhook:
                 return
             self._waiting.append((ticket.id, body))
             if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._serve, name="interlock-webhook", daemon=True
-                )
-                self._thread.start()
+                self._thread = begin(self._serve, name="interlock-webhook")
             self._changed.notify_all()
 
     @hookimpl

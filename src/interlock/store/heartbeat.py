@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Callable
 
+from interlock._threads import begin
 from interlock.errors import StoreUnavailable
 from interlock.store.owner import PARTS, Owner
 
@@ -38,10 +39,7 @@ class Heartbeat:
         """Renew the row from now on."""
         with self._lock:
             if self._thread is None and not self._end.is_set():
-                self._thread = threading.Thread(
-                    target=self._serve, name="interlock-heartbeat", daemon=True
-                )
-                self._thread.start()
+                self._thread = begin(self._serve, name="interlock-heartbeat")
 
     def close(self) -> None:
         """Renew it no longer. Calling it again does nothing."""

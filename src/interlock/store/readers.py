@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from interlock.store.writer import may_wait
+from interlock._threads import may_wait
 
 
 class Readers:

@@ -23,6 +23,7 @@ from interlock._call import Call
 from interlock._clock import Clock
 from interlock._halt import Halt, targets_of
 from interlock._state import SessionStatus
+from interlock._threads import begin
 from interlock._ticket import TicketState
 from interlock.errors import StoreUnavailable
 from interlock.store.ear import RETRY_S, TICKETS, Ear
@@ -197,10 +198,7 @@ class Watch:
                 waiter.end(settled=True)
             elif self._thread is None:
                 self._ear = ear = Ear(self._listen, TICKETS)
-                self._thread = threading.Thread(
-                    target=self._serve, args=(ear,), name="interlock-watch", daemon=True
-                )
-                self._thread.start()
+                self._thread = begin(self._serve, ear, name="interlock-watch")
             else:
                 self._prod()
         try:

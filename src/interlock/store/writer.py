@@ -21,6 +21,7 @@ from typing import Any, Protocol, TypeVar
 import anyio.to_thread
 from sqlalchemy import Connection
 
+from interlock._threads import begin, in_writer, may_wait
 from interlock.errors import Misuse, StoreUnavailable
 from interlock.store.health import Writing
 from interlock.store.jobs import Job
@@ -42,31 +43,6 @@ PAUSE_S = 0.000_05
 
 PATIENCE = 2
 """After so many pauses in which nobody came, nobody is waited for any more: a fraction of what a commit takes."""
-
-_here = threading.local()
-
-
-def may_wait() -> bool:
-    """
-    Whether this thread may wait for a writer: not if it is inside one.
-
-    The garbage collector runs the end of a stream in whatever thread it interrupts, so also in one that holds the
-    turn which that end would wait for.
-    """
-    return not getattr(_here, "depth", 0)
-
-
-class _InWriter:
-    """Marks this thread as one that is inside a writer, for a `with` block."""
-
-    def __enter__(self) -> None:
-        _here.depth = getattr(_here, "depth", 0) + 1
-
-    def __exit__(self, *_: object) -> None:
-        _here.depth -= 1
-
-
-_in_writer = _InWriter()
 
 
 class Database(Protocol):
@@ -150,7 +126,7 @@ class Writer:
             raise Misuse(
                 "an operation may not start another transaction: use the connection that it was given"
             )
-        with _in_writer:
+        with in_writer:
             if self._crowd == 1 and self._queue.empty() and self._turn.acquire(blocking=False):
                 try:
                     if not self._closed:
@@ -176,7 +152,7 @@ class Writer:
         if self._is_full():
             await anyio.to_thread.run_sync(self._wait_for_room)
         job.aexpect()
-        with _in_writer:
+        with in_writer:
             self.submit(job)
         held = await job.awaited()
         try:
@@ -188,7 +164,7 @@ class Writer:
 
     def close(self) -> None:
         """Commit what waits, then stop. Calling it again does nothing."""
-        with _in_writer:
+        with in_writer:
             with self._gate:
                 if self._closed:
                     return
@@ -243,10 +219,7 @@ class Writer:
             if self._closed:
                 raise StoreUnavailable(f"{self._why_closed}; nothing was written")
             if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._serve, name="interlock-writer", daemon=True
-                )
-                self._thread.start()
+                self._thread = begin(self._serve, name="interlock-writer", within=in_writer)
             job.queued_at = time.monotonic()
             self._queue.put(job)
 
@@ -264,9 +237,8 @@ class Writer:
                 self._outside -= 1
 
     def _serve(self) -> None:
-        with _in_writer:
-            while self._serve_batch():
-                pass  # the frame is gone, so no job, with its result or exception, is kept until the next one comes
+        while self._serve_batch():
+            pass  # the frame is gone, so no job, with its result or exception, is kept until the next one comes
 
     def _serve_batch(self) -> bool:
         """Wait for a job and run it with all that wait; return whether there is more to come."""
