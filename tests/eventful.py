@@ -21,6 +21,9 @@ HOSTILE = "<script>alert(1)</script>\x1b[31m\u202e' onload=x"
 CALLS = 32
 """So many calls are decided in the session of `live`."""
 
+EVENTS = 74
+"""So many events it has."""
+
 POLICY: dict[str, Any] = {
     "version": 1,
     "name": "support",

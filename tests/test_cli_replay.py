@@ -131,10 +131,10 @@ def test_json_is_one_object_a_line(cli: Cli) -> None:
     calls = [line for line in lines if line["line"] == "call"]
     assert [*range(1, eventful.CALLS + 1)] == [call["number"] for call in calls]
     keys = {"line", "seq", "at", "after_us", "trace", "number", "decided", "ended", "approvals"}
-    keys |= {"waited_us", "steered", "follows"}
+    keys |= {"waited_us", "steered", "follows", "recovered"}
     assert all(keys == set(call) for call in calls)
     assert calls[0]["decided"]["kind"] == "call_decided"
-    assert lines[-1]["events"] == 64
+    assert lines[-1]["events"] == eventful.EVENTS
 
 
 def test_check_says_that_nothing_differs(cli: Cli) -> None:
