@@ -173,7 +173,7 @@ PRINTS = {
         r"^acme +(ann|joe) +stops at answer \d: usage of claude-haiku-4-5 is recorded, and with it more is spent ",
         r"^acme +\d+ calls +1\.\d+ dollars$",
         r'^\["acme"\] +#################### +-0\.\d+ left$',
-        r'^\["globex"\] +########\.{12}   0\.8500 left$',
+        r'^\["globex"\] +########\.{12} +0\.8500 left$',
     ],
 }
 NEEDS = {"postgres_workers.py": "empty_postgres"}
