@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -65,6 +67,19 @@ def store(original: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iter
     admin = request.getfixturevalue("postgres_server")
     with server.database(admin, template=server.name_of(original)) as url:
         yield url
+
+
+@pytest.mark.promise(6)
+def test_the_command_names_calls_that_recovery_has_put_in_doubt(store: str) -> None:
+    """Broken if the command fails over a call that recovery has put in doubt, instead of naming it and its tool."""
+    with Governor(store) as governor:
+        told = {report.name: report.in_doubt for report in governor.verify()}
+    command = [sys.executable, "-m", "interlock", "verify", "--db", store]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
+    assert done.returncode == 0
+    assert [f"call {call_id} of lookup is in doubt" in done.stdout for call_id in told["lost"]] == [
+        True
+    ]
 
 
 def test_an_untouched_store_is_sound(store: str) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import msgspec
 from sqlalchemy import Connection
 
+from interlock import _checkpoints
+from interlock._checkpoint import Checkpoint
+from interlock._checkpoints import Comparison
 from interlock._feed import Feed
 from interlock._halt import Halt
 from interlock._lease import LeaseKey, Occupancy
 from interlock._plugins import Plugins
+from interlock._signing import signing_key
 from interlock.events import Recorded
 from interlock.store import halts, leases, verify_counters
 from interlock.store.engine import Store
@@ -212,6 +217,41 @@ class Books:
     def verify_leases(self) -> list[str]:
         """Recompute who holds which lease; return a sentence for each row that disagrees."""
         return self.read(leases_disagreements)
+
+    def checkpoint(self, path: Path | str, *, key: bytes) -> Checkpoint:
+        """
+        Append a signed checkpoint of how far every session has come to the file at *path*; return it once durable.
+
+        Keep the file, and the key, where whoever can write to the database cannot.
+
+        Args:
+            path: The file, a line for each checkpoint; it is made if it is not there, and never truncated.
+            key: A secret of at least 16 bytes, or PEM of an Ed25519 private key.
+
+        Raises:
+            Misuse: the key cannot be used, or is another than the file's.
+            Conflict: what the file holds is not sound.
+            StoreUnavailable: the store did not answer; nothing was written.
+            OSError: the file cannot be read or written.
+        """
+        return _checkpoints.append(self._store, Path(path), signing_key(key)).checkpoint
+
+    def verify_checkpoints(self, path: Path | str, *, key: bytes) -> Comparison:
+        """
+        Compare the store with the checkpoints in the file at *path*: what is gone or rewritten since is named.
+
+        It compares heads; `verify` recomputes what leads to them. Only both together find everything.
+
+        Args:
+            path: What `checkpoint` has written.
+            key: What it was signed with, or PEM of the public key.
+
+        Raises:
+            Misuse: the key cannot be used.
+            StoreUnavailable: the store did not answer.
+            OSError: the file cannot be read.
+        """
+        return _checkpoints.compare(self._store, Path(path), signing_key(key))
 
     def _show(self, result: object) -> None:
         for recorded in result if isinstance(result, list) else [result]:

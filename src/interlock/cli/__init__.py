@@ -14,6 +14,7 @@ import typer
 from interlock.cli import (
     approvals,
     budgets,
+    checkpoints,
     database,
     doctor,
     events,
@@ -41,6 +42,7 @@ app = typer.Typer(
 )
 app.command()(events.events)
 app.command()(history.verify)
+app.command()(checkpoints.checkpoint)
 app.command()(replay.replay)
 app.command()(health.health)
 app.command()(health.scorecard)

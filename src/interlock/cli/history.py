@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 from rich.console import Console
 from rich.progress import Progress
@@ -10,7 +13,7 @@ from rich.text import Text
 from interlock import events as kinds
 from interlock._display import data_text
 from interlock._verdict import Mode
-from interlock.cli import wording
+from interlock.cli import checkpoints, wording
 from interlock.cli.output import (
     DEFAULT,
     STYLES,
@@ -27,7 +30,15 @@ from interlock.store import sessions as stored
 from interlock.store.verify import Report
 
 
-def verify(db: Database = DEFAULT, *, json: Json = False) -> None:
+def verify(
+    db: Database = DEFAULT,
+    *,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="A file of checkpoints to compare with.")
+    ] = None,
+    key: checkpoints.KeyFile = None,
+    json: Json = False,
+) -> None:
     """Recompute sessions, budgets, leases and halts from what was recorded; exit with 1 if anything disagrees."""
     seen = problems = newer = 0
     reports: list[Report] = []
@@ -50,8 +61,15 @@ def verify(db: Database = DEFAULT, *, json: Json = False) -> None:
             "counters": governor.verify_counters(),
             "commands": governor.read(commands.disagreements),
         }
+        comparison = None if checkpoint is None else checkpoints.compared(governor, checkpoint, key)
     sound = seen - problems - newer
     problems += sum(map(len, others.values()))
+    if comparison is not None:
+        problems += len(comparison.problems)
+        if json:
+            others["checkpoints"] = comparison.problems
+        else:
+            checkpoints.show_comparison(comparison)
     if json:
         print_json({what: problem} for what, found in others.items() for problem in found)
     else:
@@ -82,7 +100,7 @@ def _print_report(report: Report) -> None:
     elif report.newer:
         show(named + safe(f"{report.newer}; its chain is sound", "yellow"))
     for call_id in report.in_doubt:
-        tool = report.state.running[call_id]
+        tool = report.state.running.get(call_id) or report.state.in_doubt[call_id]
         show(
             named
             + safe(
