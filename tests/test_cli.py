@@ -126,6 +126,7 @@ def test_history_is_shown_and_verified(cli: Cli, ticket: str) -> None:
 def test_verify_exits_with_1_on_a_changed_row(cli: Cli, ticket: str, tmp_path: Path) -> None:
     """Broken if a script cannot tell a tampered store from a sound one."""
     with sqlite3.connect(tmp_path / "interlock.db") as raw:
+        raw.execute("DROP TRIGGER tr_events_update")
         raw.execute("UPDATE events SET body = replace(body, 'allow', 'alloW') WHERE seq = 2")
     raw.close()
     verified = cli("verify")

@@ -192,7 +192,7 @@ async def test_operations(governor: MakeGovernor) -> None:
         return connection.exec_driver_sql("SELECT 7").scalar_one(), first, second
 
     def failing(connection: Connection) -> None:
-        connection.exec_driver_sql("DELETE FROM policies")
+        connection.exec_driver_sql("INSERT INTO policies VALUES ('d', 'n', '{}', 0)")
         raise ZeroDivisionError
 
     assert books.write(operation, 1, second=2) == (7, 1, 2)

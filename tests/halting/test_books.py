@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 
 from interlock import Governor, events
 from interlock.errors import StoreUnavailable
-from interlock.store import halt_log, halts
+from interlock.store import append_only, halt_log, halts
 from interlock.store.events import history as stored_history
 from tests.faults._points import Points
 from tests.halting._policies import THREE, WHO, admitted_and_died, call, halting, ordered, refused
@@ -84,6 +84,7 @@ def test_tampering_is_found(how: str, governor: Make) -> None:
     one = governor(halting(THREE))
 
     def forge(connection: Connection) -> int:
+        append_only.unprotect(connection)
         return connection.execute(text(FORGERIES[how])).rowcount
 
     def problems() -> list[str]:
@@ -117,6 +118,7 @@ def test_an_event_of_a_halt_cannot_be_taken_out(governor: Make) -> None:
         assert kinds == ["SessionOpened", *["CallDecided"] * 3, "HaltOrdered"]
 
     def remove(connection: Connection) -> None:
+        append_only.unprotect(connection)
         connection.execute(text("DELETE FROM events WHERE kind = 'halt_ordered'"))
 
     one.write(remove)
@@ -145,6 +147,7 @@ def test_a_halt_that_was_taken_out_with_its_log_is_missed(governor: Make) -> Non
         [halt] = one.halts()
 
     def remove(connection: Connection) -> None:
+        append_only.unprotect(connection)
         connection.execute(text("DELETE FROM halt_log"))
         connection.execute(text("DELETE FROM halts"))
 

@@ -10,6 +10,7 @@ from typing import Any, Self
 import psycopg
 from sqlalchemy import make_url
 
+from interlock.store import append_only
 from tests.ledger._reference import AMOUNTS, Triple, Window
 
 _TABLES = (
@@ -46,6 +47,12 @@ class Rows:
 
     def clear(self) -> None:
         """Delete everything, as only a test may."""
+        if isinstance(self._connection, sqlite3.Connection):
+            for name in append_only.NAMES:
+                self._connection.execute(f"DROP TRIGGER IF EXISTS tr_{name}_delete")
+        else:
+            for name in append_only.NAMES:
+                self._connection.execute(f"DROP TRIGGER IF EXISTS tr_{name} ON {name}")
         self._connection.execute("BEGIN")
         for table in _TABLES:
             self._connection.execute(f"DELETE FROM {table}")  # noqa: S608 - names of ours

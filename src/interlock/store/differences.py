@@ -9,6 +9,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection
 
+from interlock.store import append_only
 from interlock.store.schema import first_missing
 from interlock.store.statements import tables_of
 
@@ -39,7 +40,9 @@ def first_difference(connection: Connection) -> str | None:
         for one in compare_metadata(context, tables.metadata)
         if not _is_numbering(connection, one)
     ]
-    return _told(found[0]) if found else None
+    if found:
+        return _told(found[0])
+    return append_only.first_unprotected(connection, tables.prefix, tables.schema)
 
 
 def _is_numbering(connection: Connection, found: Any) -> bool:

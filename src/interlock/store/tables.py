@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 
 from interlock.errors import Misuse
+from interlock.store import append_only
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -465,9 +466,12 @@ class Tables:
         place = f"{self.schema}.{name}" if self.schema else name
         known = self.metadata.tables.get(place)
         if known is None:
-            return Table(
+            table = Table(
                 name, self.metadata, *parts, schema=self.schema, info={_OURS: True}, **options
             )
+            if name.removeprefix(self.prefix) in append_only.NAMES:
+                append_only.protect_when_made(table, self.prefix)
+            return table
         if _OURS not in known.info:
             raise Misuse(
                 f"the MetaData has a table {place} already, which is not Interlock's; choose another table_prefix"

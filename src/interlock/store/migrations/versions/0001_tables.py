@@ -7,6 +7,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
+from interlock.store import append_only
+
 revision = "0001"
 down_revision = None
 
@@ -34,6 +36,7 @@ def upgrade(prefix: str, schema: str | None) -> None:
     _halts(place)
     _counters(place)
     _commands(place)
+    append_only.protect(op.get_bind(), prefix, schema)
 
 
 class _Place:
