@@ -22,6 +22,8 @@ OPTIONAL = {
     "claude_agent_sdk",
     "google.adk",
     "httpx",
+    "httpx2",
+    "interlock.clients",
     "langchain_core",
     "mcp",
     "openai",
@@ -57,10 +59,11 @@ def test_imports_run_one_way() -> None:
     assert lint.returncode == 0, lint.stdout + lint.stderr
 
 
-def test_import_brings_no_framework() -> None:
-    """Broken if `import interlock` makes everyone load what only some of them use."""
+@pytest.mark.parametrize("module", ["interlock", "interlock.clients"])
+def test_import_brings_no_framework(module: str) -> None:
+    """Broken if an import makes everyone load what only some of them use."""
     script = (
-        "import json, sys; before = set(sys.modules); import interlock; "
+        f"import json, sys; before = set(sys.modules); import {module}; "
         "print(json.dumps(sorted(set(sys.modules) - before)))"
     )
     loaded = subprocess.run(
@@ -70,13 +73,31 @@ def test_import_brings_no_framework() -> None:
         check=True,
     )
     modules = json.loads(loaded.stdout)
-    assert sorted(OPTIONAL.intersection(_with_parents(modules))) == []
+    assert module in modules
+    assert sorted((OPTIONAL - {module}).intersection(_with_parents(modules))) == []
 
 
 def _with_parents(modules: list[str]) -> Iterator[str]:
     for module in modules:
         parts = module.split(".")
         yield from (".".join(parts[: end + 1]) for end in range(len(parts)))
+
+
+def test_clients_bring_no_sdk() -> None:
+    """Broken if what governs the clients of every SDK makes one author have what another one needs."""
+    script = (
+        "import json, sys; import interlock; before = set(sys.modules); import interlock.clients; "
+        "print(json.dumps(sorted(set(sys.modules) - before)))"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    modules = json.loads(loaded.stdout)
+    assert "interlock.clients" in modules
+    assert sorted((OPTIONAL - {"interlock.clients"}).intersection(_with_parents(modules))) == []
 
 
 @pytest.mark.parametrize("path", OUTSIDE, ids=lambda path: str(path.relative_to(ROOT)))

@@ -130,6 +130,30 @@ async def arun_tools(
     return [results[number] for number in range(len(wanted))]
 
 
+def arguments_in(raw: str | Mapping[str, Any] | None) -> dict[str, Any]:
+    """
+    Return the arguments that a model wrote as *raw*; an empty text, or None, is no arguments, as providers write it.
+
+    Raises:
+        ValueError: it is not one JSON object, repeats a key, or holds a number that is not finite. The sentence
+            does not quote it.
+    """
+    if isinstance(raw, Mapping):
+        return dict(raw)
+    try:
+        found = json.loads(raw, object_pairs_hook=_object) if raw and raw.strip() else {}
+        json.dumps(found, allow_nan=False)
+    except RecursionError:
+        raise ValueError("its arguments are nested too deeply") from None
+    except _Repeated:
+        raise ValueError("its arguments name something twice") from None
+    except ValueError:
+        raise ValueError("its arguments are not JSON") from None
+    if not isinstance(found, dict):
+        raise ValueError("its arguments are not a JSON object")  # noqa: TRY004 - of the text, not of a type
+    return found
+
+
 class _Offered(msgspec.Struct, frozen=True):
     """One tool that the model may call."""
 
@@ -255,7 +279,7 @@ async def _arun(
 def _bound(use: ToolUse, tool: _Offered | None) -> tuple[_Offered, dict[str, Any]]:
     if tool is None:
         raise ValueError("there is no such tool")
-    return tool, tool.bind(_parsed(use.arguments))
+    return tool, tool.bind(arguments_in(use.arguments))
 
 
 def _note() -> list[str]:
@@ -303,30 +327,6 @@ def _text(result: object) -> str:
         return pydantic.TypeAdapter(Any).dump_json(result).decode()
     except ValueError:  # what has no JSON, such as an object of the host's
         return str(result)
-
-
-def _parsed(raw: str | Mapping[str, Any]) -> dict[str, Any]:
-    """
-    Return the arguments in *raw*; an empty text is no arguments, as providers write it.
-
-    Raises:
-        ValueError: it is not one JSON object, repeats a key, or holds a number that is not finite. The sentence
-            does not quote it.
-    """
-    if isinstance(raw, Mapping):
-        return dict(raw)
-    try:
-        found = json.loads(raw, object_pairs_hook=_object) if raw.strip() else {}
-        json.dumps(found, allow_nan=False)
-    except RecursionError:
-        raise ValueError("its arguments are nested too deeply") from None
-    except _Repeated:
-        raise ValueError("its arguments name something twice") from None
-    except ValueError:
-        raise ValueError("its arguments are not JSON") from None
-    if not isinstance(found, dict):
-        raise ValueError("its arguments are not a JSON object")  # noqa: TRY004 - of the text, not of a type
-    return found
 
 
 class _Repeated(ValueError):

@@ -25,10 +25,14 @@ def _proofs() -> dict[int, set[str]]:
 
 
 def _marked(path: Path) -> set[int]:
+    """The promises that tests in a file are marked with, and those in the suites that it derives from."""
     numbers: set[int] = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.promise":
             numbers.update(ast.literal_eval(argument) for argument in node.args)
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("tests."):
+            suites = [alias for alias in node.names if alias.name.endswith("Suite")]
+            numbers.update(*[_marked(ROOT / f"{node.module.replace('.', '/')}.py") for _ in suites])
     return numbers
 
 

@@ -18,6 +18,7 @@ from interlock import (
     _kinds,
     _plugins,
     _wire,
+    clients,
     errors,
     evaluators,
     hookspecs,
@@ -92,6 +93,12 @@ def test_testing_is_listed() -> None:
     assert [f"testing.{name}" for name in testing.__all__] == [
         first(row) for row in rows("api", "For tests")
     ]
+
+
+def test_clients_are_listed() -> None:
+    """Broken if what `interlock.clients` offers to authors is unknown to them."""
+    listed = [first(row) for row in rows("api", "Clients of model providers")]
+    assert sorted(clients.__all__) == sorted(listed)
 
 
 def test_bounds_of_a_call() -> None:

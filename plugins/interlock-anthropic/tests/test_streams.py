@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import gc
-import threading
 from typing import Any
 
 import anthropic
-import anyio
-import anyio.lowlevel
 import httpx2
 import pytest
 
-from interlock import BudgetExceeded, Denied, HaltedError, Usage
+from interlock import Usage
+from tests.clients.streams import StreamSuite, one
 
 ASK: dict[str, Any] = {
     "model": "m-1",
@@ -31,6 +28,12 @@ STREAMS: dict[str, Any] = {
     "messages": lambda c: c.messages.create(**ASK, stream=True),
     "beta": lambda c: c.beta.messages.create(**ASK, stream=True),
 }
+
+
+class TestStreams(StreamSuite):
+    """What holds of every stream."""
+
+    streams = STREAMS
 
 
 @pytest.mark.promise(8)
@@ -60,67 +63,6 @@ async def test_helpers_that_stream(
     assert [one.outcome for one in desk.finished()] == ["returned"]
 
 
-async def test_raw_streams(desk: Any, within: Any, done: Any, every: Any) -> None:
-    """Broken if a stream that is read as bytes, or parsed by the caller, is not booked."""
-    with desk.open():
-        client = desk.client().messages
-        raw = await done(client.with_raw_response.create(**ASK, stream=True))
-        assert len(await every(await done(raw.parse()))) == 8
-        async with within(client.with_streaming_response.create(**ASK, stream=True)) as unread:
-            lines = await every(unread.iter_lines())
-        assert lines[-2:] == ['data: {"type": "message_stop"}', ""]
-    assert [(one.outcome, one.usage) for one in desk.finished()] == [("returned", USED)] * 2
-
-
-@pytest.mark.promise(1)
-@pytest.mark.parametrize("way", STREAMS)
-async def test_denied_stream(desk: Any, every: Any, way: str) -> None:
-    """Broken if a denied stream is sent, or refused only when it is read."""
-    with (
-        desk.open({"models": ["m-1"], "verdict": "deny"}),
-        pytest.raises(Denied),
-    ):
-        await every(STREAMS[way](desk.client()))
-    assert desk.provider.received == []
-
-
-@pytest.mark.promise(3)
-@pytest.mark.parametrize("way", ["left", "forgotten", "context"])
-async def test_abandoned_stream(desk: Any, done: Any, within: Any, way: str) -> None:
-    """Broken if a stream that is left early holds its reservation for ever, or is free."""
-    budgets = [{"name": "run", "per": "session", "tokens": 1_000}]
-    held = threading.Event()
-    desk.provider.script = [desk.says(waits=held)]
-    with desk.open(policy={"budgets": budgets}) as (_, session):
-        made = desk.client().messages.create(**ASK, stream=True)
-        stream = await done(made)
-        try:
-            if way == "context":
-                async with within(stream):
-                    await _one(stream)
-            else:
-                await _one(stream)
-                assert session.budgets()[0].reserved.tokens > 50
-            if way == "left":
-                await done(stream.close())
-            del stream, made
-            gc.collect()
-            await anyio.lowlevel.checkpoint()
-            with anyio.fail_after(20):
-                while not desk.finished():  # noqa: ASYNC110 - the collector tells nobody
-                    await anyio.sleep(0.01)
-        finally:
-            held.set()
-        (account,) = session.budgets()
-    assert (account.reserved.tokens, account.spent.tokens) == (
-        0,
-        desk.decided()[0].reserved.tokens,
-    )
-    assert [(one.outcome, one.usage) for one in desk.finished()] == [
-        ("abandoned", Usage(input_tokens=100, cache_read_tokens=40, cache_write_tokens=10))
-    ]
-
-
 @pytest.mark.promise(3)
 @pytest.mark.parametrize("way", STREAMS)
 async def test_stream_that_breaks(desk: Any, every: Any, way: str) -> None:
@@ -132,42 +74,6 @@ async def test_stream_that_breaks(desk: Any, every: Any, way: str) -> None:
     assert (finished.outcome, finished.usage.tokens) == ("raised", 100 + 50)
 
 
-async def test_stream_without_usage(desk: Any, every: Any) -> None:
-    """Broken if a provider that tells no usage makes calls free."""
-    desk.provider.script = [desk.says(usage=False)]
-    budgets = [{"name": "run", "per": "session", "tokens": 1_000}]
-    with desk.open(policy={"budgets": budgets}) as (_, session):
-        await every(desk.client().messages.create(**ASK, stream=True))
-        assert session.budgets()[0].spent.tokens == desk.decided()[0].reserved.tokens
-    assert [one.usage for one in desk.finished()] == [Usage()]
-
-
-@pytest.mark.promise(4)
-async def test_halt_stops_a_stream(desk: Any, done: Any, every: Any) -> None:
-    """Broken if a stream goes on once its session is halted."""
-    held = threading.Event()
-    desk.provider.script = [desk.says(waits=held)]
-    with desk.open() as (_, session):
-        stream = await done(desk.client().messages.create(**ASK, stream=True))
-        await _one(stream)
-        session.halt(reason="stop", by="ann")
-        held.set()
-        with pytest.raises(HaltedError, match="stop"):
-            await every(stream)
-    assert [one.outcome for one in desk.finished()] == ["cancelled"]
-
-
-async def test_overrun_is_told_at_the_end(desk: Any, every: Any) -> None:
-    """Broken if a stream that cost more than was left is booked as if it had not, or nobody is told."""
-    budgets = [{"name": "run", "per": "session", "tokens": 100, "on_overrun": "raise"}]
-    with (
-        desk.open(policy={"budgets": budgets}),
-        pytest.raises(BudgetExceeded, match="ran, was booked"),
-    ):
-        await every(desk.client().messages.create(**ASK, stream=True))
-    assert [one.usage for one in desk.finished()] == [USED]
-
-
 async def test_stream_that_a_caller_posts(desk: Any, done: Any) -> None:
     """Broken if a stream that is read as a whole is not booked."""
     with desk.open():
@@ -177,7 +83,11 @@ async def test_stream_that_a_caller_posts(desk: Any, done: Any) -> None:
     assert [one.usage for one in desk.finished()] == [USED]
 
 
-async def _one(stream: Any) -> Any:
-    if hasattr(stream, "__anext__"):
-        return await anext(stream)
-    return next(stream)
+async def test_stream_that_is_left_at_its_last_event(desk: Any, done: Any) -> None:
+    """Broken if a caller who stops at the event that ends the message is taken to have left early."""
+    with desk.open():
+        stream = await done(desk.create(desk.client(), stream=True))
+        events = [await one(stream) for _ in range(desk.sdk.parts)]
+        await done(stream.close())
+    assert events[-1].type == "message_stop"
+    assert [(ended.outcome, ended.usage) for ended in desk.finished()] == [("returned", USED)]

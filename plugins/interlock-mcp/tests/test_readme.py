@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,39 +10,30 @@ import typer
 
 from interlock_mcp.command import mcp
 from interlock_mcp.surfaces import JUDGED
+from tests import readmes
 
 README = Path(__file__).parents[1] / "README.md"
 
 
 def test_readme_runs(tmp_path: Path) -> None:
     """Broken if a reader who follows the README meets an error, or sees something else than it shows."""
-    source, shown, languages = "", "", []
-    for language, block in re.findall(
-        r"^```(\w+)\n(.*?)^```$", README.read_text("utf-8"), re.MULTILINE | re.DOTALL
-    ):
-        languages.append(language)
-        match language:
-            case "yaml":
-                (tmp_path / "policy.yaml").write_text(block, "utf-8")
-            case "json":
-                (server,) = json.loads(block)["mcpServers"].values()
-                assert server["args"][:2] == ["mcp", "--policy"]
-            case "python":
-                source += block + "\n"
-            case "text":
-                shown += block
-    script = tmp_path / "readme.py"
-    script.write_text(source, "utf-8")
-    ran = subprocess.run(
-        [sys.executable, "-W", "error", str(script)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert (ran.returncode, ran.stdout) == (0, shown), ran.stderr
-    assert languages == ["console", "yaml", "json", "python", "python", "text", "python", "text"]
+    assert readmes.run(README, tmp_path) == [
+        "console",
+        "yaml",
+        "json",
+        "python",
+        "python",
+        "text",
+        "python",
+        "text",
+    ]
+
+
+def test_the_servers_are_started_by_the_command() -> None:
+    """Broken if a client that is configured as the README shows does not start the proxy."""
+    (shown,) = [json.loads(block) for kind, block in readmes.blocks(README) if kind == "json"]
+    (server,) = shown["mcpServers"].values()
+    assert server["args"][:2] == ["mcp", "--policy"]
 
 
 def _options() -> list[str]:

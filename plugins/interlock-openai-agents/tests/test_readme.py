@@ -2,43 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import pytest
+from tests import readmes
 
 README = Path(__file__).parents[1] / "README.md"
 
 
-@pytest.fixture(autouse=True)
-def loop() -> Iterator[None]:
-    """Give the SDK's sync runner a loop that is closed afterwards; its own it leaves open."""
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    yield
-    asyncio.set_event_loop(None)
-    loop.close()
-
-
-def test_readme_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_readme_runs(tmp_path: Path) -> None:
     """Broken if a reader who follows the README meets an error, or sees something else than it shows."""
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    ran = []
-    for language, block in re.findall(
-        r"^```(\w+)\n(.*?)^```$", README.read_text("utf-8"), re.MULTILINE | re.DOTALL
-    ):
-        ran.append(language)
-        match language:
-            case "yaml":
-                Path("policy.yaml").write_text(block, "utf-8")
-            case "python":
-                exec(compile(block, str(README), "exec"), names)  # noqa: S102 - the point
-            case "text":
-                assert capsys.readouterr().out == block
-    assert ran == ["console", "yaml", "python", "text", "python", "text"]
+    assert readmes.run(README, tmp_path) == ["console", "yaml", "python", "text", "python", "text"]

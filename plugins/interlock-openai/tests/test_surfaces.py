@@ -2,70 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 import json
-import warnings
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pytest
-from openai import AsyncOpenAI, OpenAI
 
-from interlock import Misuse
-from interlock_openai.surfaces import operation_of
+from tests.clients.desk import Sdk
+from tests.clients.surfaces import SurfaceSuite
 
-KNOWN = json.loads((Path(__file__).parent / "surfaces.json").read_text("utf-8"))
-"""
-By name, what becomes of each public method of each resource on a governed client.
-
-`judged`: it is a model call. `passed`: it asks for nothing but a list of models. `refused`: nothing is sent. `silent`:
-with what the test gives it, it sends nothing.
-"""
-
-HELPERS = frozenset({"with_raw_response", "with_streaming_response"})
-
-
-def resources(of: Any, name: str = "") -> dict[str, Any]:
-    """Return all resources of a client or a resource, by name."""
-    found: dict[str, Any] = {}
-    for key, value in inspect.getmembers_static(type(of)):
-        if isinstance(value, cached_property) and not key.startswith("_"):
-            if key in HELPERS or not getattr(of, key).__class__.__module__.startswith(
-                "openai.resources"
-            ):
-                continue
-            inner = getattr(of, key)
-            path = f"{name}.{key}".strip(".")
-            found |= {path: inner, **resources(inner, path)}
-    return found
-
-
-def surfaces(client: Any) -> dict[str, Any]:
-    """Return all public methods of all resources of *client*, by name."""
-    found: dict[str, Any] = {}
-    for path, resource in resources(client).items():
-        for key, value in inspect.getmembers(resource):
-            if not key.startswith("_") and inspect.isroutine(value):
-                found[f"{path}.{key}"] = value
-    return found
-
-
-def arguments(method: Any, filler: Any) -> dict[str, Any]:
-    """Return *filler*, or what is known to be wanted, for each argument that *method* needs."""
-    made: dict[str, Any] = {}
-    for name, parameter in inspect.signature(method).parameters.items():
-        if parameter.default is not parameter.empty or parameter.kind in {
-            parameter.VAR_KEYWORD,
-            parameter.VAR_POSITIONAL,
-        }:
-            continue
-        made[name] = _VALUES.get(name, filler)
-    # `responses.stream` also goes on with a response, and says only when it is called what it wants.
-    return made or _MORE.get(method.__qualname__, {})
-
-
-_VALUES: dict[str, Any] = {
+VALUES: dict[str, Any] = {
     "messages": [],
     "tools": [],
     "file": b"x",
@@ -80,133 +26,67 @@ _VALUES: dict[str, Any] = {
     "payload": "{}",
     "headers": {},
     "max_num_results": 1,
+    # These also go on with a response, and say only when they are called what they want.
+    "Responses.stream": {"model": "m-1", "input": "x"},
+    "AsyncResponses.stream": {"model": "m-1", "input": "x"},
 }
 
-_MORE: dict[str, Any] = {
-    f"{kind}Responses.stream": {"model": "m-1", "input": "x"} for kind in ("", "Async")
-}
+UNKNOWN: list[Any] = [
+    ("/chat/completions/../files", ()),
+    ("/chat//completions", ()),
+    ("//other/v1/chat/completions", ()),
+    ("https://elsewhere/v1/chat/completions", ("chat",)),
+    ("/unheard/of", ("files",)),
+    ("/files/../chat/completions", ("files",)),
+    ("/chat/completions/c-1", ("chatter",)),
+    ("", ("files",)),
+]
 
-CLIENTS = {"sync": OpenAI, "async": AsyncOpenAI}
-
-
-@pytest.mark.parametrize("kind", CLIENTS)
-def test_every_method_is_known(kind: str) -> None:
-    """Broken if the SDK has a method that nobody has thought about."""
-    plain = CLIENTS[kind](api_key="k")
-    assert sorted(set(surfaces(plain)) - set(KNOWN)) == []
-
-
-@pytest.mark.promise(1)
-async def test_every_method_is_judged_or_refused(desk: Any) -> None:
-    """Broken if a method of the SDK sends something that is neither a recorded model call nor a list of models."""
-    with desk.open():
-        client = desk.client()
-        found = {}
-        for name, method in surfaces(client).items():
-            for filler in ("x", b"x", {}, []):  # what the SDK does not take, it does not send
-                found[name] = await _became(desk, method, filler)
-                if found[name] != "silent":
-                    break
-    assert found == {name: KNOWN[name] for name in found}
-    assert {"judged", "passed", "refused", "silent"} >= set(found.values())
+BESIDE: list[Any] = [
+    ({"tools": [{"type": "web_search"}]}, "web_search"),
+    ({"tools": [{"type": "mcp", "server_url": "x"}]}, "mcp"),
+    ({"tools": [{"type": "shell", "environment": {"type": "container_auto"}}]}, "shell"),
+    ({"tools": ["odd"]}, "None"),
+    ({"background": True}, "background"),
+    ({"web_search_options": {}}, "web_search"),
+]
 
 
-async def _became(desk: Any, method: Any, filler: Any) -> str:
-    sent, judged = len(desk.provider.received), len(desk.decided())
-    refused = False
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            await _used(method(**arguments(method, filler)))
-    except Misuse as error:
-        refused = "not governed" in str(error) or "cannot judge" in str(error)
-    except Exception as error:  # noqa: BLE001 - what the SDK makes of odd arguments and answers
-        refused = isinstance(error.__cause__, Misuse) or isinstance(error.__context__, Misuse)
-    sent, judged = len(desk.provider.received) - sent, len(desk.decided()) - judged
-    if sent:
-        return "judged" if judged == sent else "passed"
-    return "refused" if refused else "silent"
+class TestSurfaces(SurfaceSuite):
+    """What holds of every SDK, and what is this one's."""
 
+    known = json.loads((Path(__file__).parent / "surfaces.json").read_text("utf-8"))
+    values = VALUES
+    base_url = "https://api/v1/"
 
-async def _used(made: Any) -> None:
-    if hasattr(made, "__await__"):
-        made = await made
-    for enter in ("__aenter__", "__enter__"):
-        if hasattr(made, enter) and "Manager" in type(made).__name__:
-            entered = getattr(made, enter)()
-            if hasattr(entered, "__await__"):
-                entered = await entered
-            leave = getattr(made, enter.replace("enter", "exit"))(None, None, None)
-            if hasattr(leave, "__await__"):
-                await leave
-            return
+    def ask(self, client: Any, **more: Any) -> Any:
+        """Make a call that can have tools."""
+        return client.responses.create(model="m-1", input="hi", **more)
 
+    @pytest.fixture(params=UNKNOWN, ids=str)
+    def unknown(self, request: pytest.FixtureRequest) -> Any:
+        """Give the test a URL, and what is accepted."""
+        return request.param
 
-@pytest.mark.parametrize(
-    ("url", "accepted"),
-    [
-        ("/chat/completions/../files", ()),
-        ("/chat//completions", ()),
-        ("//other/v1/chat/completions", ()),
-        ("https://elsewhere/v1/chat/completions", ("chat",)),
-        ("/unheard/of", ("files",)),
-        ("/files/../chat/completions", ("files",)),
-        ("/chat/completions/c-1", ("chatter",)),
-        ("", ("files",)),
-    ],
-)
-def test_what_is_not_known_is_refused(url: str, accepted: tuple[str, ...]) -> None:
-    """Broken if a path gets past the tables by the way it is written."""
-    with pytest.raises(Misuse, match="not governed"):
-        operation_of("POST", url, "https://api/v1/", accepted)
+    @pytest.fixture(params=BESIDE, ids=str)
+    def beside(self, request: pytest.FixtureRequest) -> Any:
+        """Give the test what a request has run at the provider, and the name of that."""
+        return request.param
 
+    def test_what_is_accepted_passes(self, sdk: Sdk) -> None:
+        """Broken if a name that a host accepts does not let its endpoint through, or lets a model call through."""
+        assert self.judged(sdk, "POST", "/files", "files") is None
+        assert self.judged(sdk, "POST", "/fine_tuning/jobs/j-1/cancel", "fine_tuning.jobs") is None
+        assert self.judged(sdk, "GET", "/responses/r-1", "responses") is None
+        assert self.judged(sdk, "POST", "/responses", "responses") == "chat"
+        assert self.judged(sdk, "POST", "https://api/v1/embeddings?x=1") == "embeddings"
+        assert self.judged(sdk, "POST", "chat/completions/") == "chat"
+        assert self.judged(sdk, "GET", "/models") is None
 
-def test_what_is_accepted_passes() -> None:
-    """Broken if a name that a host accepts does not let its endpoint through, or lets a model call through."""
-
-    def judged(method: str, url: str, *accepted: str) -> str | None:
-        found = operation_of(method, url, "https://api/v1/", accepted)
-        return None if found is None else found.name
-
-    assert judged("POST", "/files", "files") is None
-    assert judged("POST", "/fine_tuning/jobs/j-1/cancel", "fine_tuning.jobs") is None
-    assert judged("GET", "/responses/r-1", "responses") is None
-    assert judged("POST", "/responses", "responses") == "chat"
-    assert judged("POST", "https://api/v1/embeddings?x=1") == "embeddings"
-    assert judged("POST", "chat/completions/") == "chat"
-    assert judged("GET", "/models") is None
-
-
-@pytest.mark.parametrize(
-    ("sent", "name"),
-    [
-        ({"tools": [{"type": "web_search"}]}, "web_search"),
-        ({"tools": [{"type": "mcp", "server_url": "x"}]}, "mcp"),
-        ({"tools": [{"type": "shell", "environment": {"type": "container_auto"}}]}, "shell"),
-        ({"tools": ["odd"]}, "None"),
-        ({"background": True}, "background"),
-        ({"web_search_options": {}}, "web_search"),
-    ],
-    ids=str,
-)
-async def test_what_runs_at_the_provider(desk: Any, done: Any, sent: Any, name: str) -> None:
-    """Broken if a request has the provider run what nobody judges, without the host having said so."""
-    with desk.open():
-        with pytest.raises(Misuse, match=name):
-            await done(
-                desk.client().responses.create(model="m-1", input="hi", extra_body=dict(sent))
-            )
-        assert desk.provider.received == []
-        client = desk.client(accepted=[name])
-        await done(client.responses.create(model="m-1", input="hi", extra_body=dict(sent)))
-    assert len(desk.provider.received) == 1
-
-
-async def test_tools_of_the_callers_pass(desk: Any, done: Any) -> None:
-    """Broken if a tool that the caller runs is taken for one of the provider's."""
-    local = {"type": "shell", "environment": {"type": "local"}}
-    tools = [{"type": "function", "name": "pay"}, {"type": "custom", "name": "x"}, local]
-    with desk.open():
-        made = desk.client().responses.create(model="m-1", input="hi", tools=tools)
-        await done(made)
-    assert len(desk.provider.received) == 1
+    async def test_tools_of_the_callers_pass(self, desk: Any, done: Any) -> None:
+        """Broken if a tool that the caller runs is taken for one of the provider's."""
+        local = {"type": "shell", "environment": {"type": "local"}}
+        tools = [{"type": "function", "name": "pay"}, {"type": "custom", "name": "x"}, local]
+        with desk.open():
+            await done(self.ask(desk.client(), tools=tools))
+        assert len(desk.provider.received) == 1

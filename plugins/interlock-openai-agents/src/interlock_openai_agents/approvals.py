@@ -7,8 +7,8 @@ from typing import Any
 from agents import RunState
 
 from interlock import Ticket
+from interlock.tool_use import arguments_in
 from interlock_openai_agents.agents import GovernedAgent
-from interlock_openai_agents.tools import parsed
 
 
 async def apply_answers(state: RunState[Any, Any]) -> list[Ticket]:
@@ -30,7 +30,7 @@ async def apply_answers(state: RunState[Any, Any]) -> list[Ticket]:
         if governed is None:
             continue
         try:
-            sent = parsed(item.arguments)
+            sent = arguments_in(item.arguments)
         except ValueError as error:
             state.reject(item, rejection_message=governed.unreadable(error))
             continue

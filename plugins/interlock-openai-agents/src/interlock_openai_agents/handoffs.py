@@ -12,8 +12,8 @@ from agents import Agent, Handoff, RunContextWrapper
 
 from interlock import InterlockError, Refused, Tool, current_session
 from interlock.errors import EvaluatorFailed
+from interlock.tool_use import arguments_in
 from interlock_openai_agents.errors import Misuse, stop
-from interlock_openai_agents.tools import parsed
 
 _refused: ContextVar[str | None] = ContextVar("interlock_openai_agents_refused", default=None)
 """What the model is to be told instead of the handoff that has just been refused in this task."""
@@ -52,7 +52,7 @@ class GovernedHandoff:
 
         _refused.set(None)
         try:
-            arguments = {"to": original.agent_name, "input": parsed(raw)}
+            arguments = {"to": original.agent_name, "input": arguments_in(raw)}
             await current_session(tool.name).acall(tool, arguments, run)
         except ValueError as error:
             if raised and error is raised[0]:

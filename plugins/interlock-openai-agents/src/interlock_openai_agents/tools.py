@@ -39,6 +39,7 @@ from interlock import (
     schema_digest,
     tool_of,
 )
+from interlock.tool_use import arguments_in
 from interlock_openai_agents.errors import Misuse, stop
 
 
@@ -75,7 +76,7 @@ class Governed:
         """Take one call through the flow; *raw* is what the model wrote."""
         name = self.declaration.name
         try:
-            sent = parsed(raw)
+            sent = arguments_in(raw)
         except ValueError as error:
             return self.unreadable(error)
         raised: list[BaseException] = []
@@ -230,39 +231,6 @@ def _past_the_schema(data: ToolOutputGuardrailData) -> ToolGuardrailFunctionOutp
     if isinstance(data.output, NotRun):
         return ToolGuardrailFunctionOutput.reject_content(str(data.output))
     return ToolGuardrailFunctionOutput.allow()
-
-
-def parsed(raw: str | None) -> dict[str, Any]:
-    """
-    Return the arguments in *raw*; an empty text is no arguments, as for the SDK.
-
-    Raises:
-        ValueError: it is not one JSON object, repeats a key, or holds a number that is not finite. The sentence
-            does not quote it.
-    """
-    try:
-        found = json.loads(raw, object_pairs_hook=_object) if raw else {}
-        json.dumps(found, allow_nan=False)
-    except RecursionError:
-        raise ValueError("its arguments are nested too deeply") from None
-    except _Repeated:
-        raise ValueError("its arguments name something twice") from None
-    except ValueError:
-        raise ValueError("its arguments are not JSON") from None
-    if not isinstance(found, dict):
-        raise ValueError("its arguments are not a JSON object")  # noqa: TRY004 - of the text, not of a type
-    return found
-
-
-class _Repeated(ValueError):
-    pass
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise _Repeated
-    return found
 
 
 def _defaults(function: Callable[..., Any] | None) -> dict[str, Any]:

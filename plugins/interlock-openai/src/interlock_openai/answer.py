@@ -7,130 +7,55 @@ review it see one form; what they leave of it is written as a stream again.
 
 from __future__ import annotations
 
-import json
-import logging
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-import msgspec
-
-from interlock import Misuse, Usage
-
-log = logging.getLogger("interlock")
-
-Json: TypeAlias = dict[str, Any]
-
-_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+from interlock import Usage
+from interlock.clients import Json, count, sse
 
 _MOST = 10_000
 """The parts of an answer are fewer: a number that a stream names must not fill the memory."""
 
-_LAST = frozenset({"error", "response.completed", "response.failed", "response.incomplete"})
+LAST = frozenset({"error", "response.completed", "response.failed", "response.incomplete"})
+"""The types of the events that end a response; chunks end with a mark of their own."""
 
 
-class Event(msgspec.Struct, frozen=True):
-    """
-    One event of a stream.
-
-    Attributes:
-        raw: Its bytes, with the empty line that ends it.
-        data: What it says; None where that is no JSON object.
-        is_done: Whether nothing follows, so that nobody reads on.
-        is_last: Whether it ends the answer.
-    """
-
-    raw: bytes
-    data: Json | None
-    is_done: bool = False
-    is_last: bool = False
-
-    @property
-    def is_usage(self) -> bool:
-        """Whether it is what `include_usage` adds at the end of a stream of chunks."""
-        found = self.data
-        return found is not None and found.get("choices") == [] and bool(found.get("usage"))
+def is_usage(data: Json) -> bool:
+    """Return whether an event is what `include_usage` adds at the end of a stream of chunks."""
+    return data.get("choices") == [] and bool(data.get("usage"))
 
 
-class Splitter:
-    """Splits the bytes of a stream into its events."""
-
-    def __init__(self) -> None:
-        """Begin with nothing."""
-        self._held = b""
-
-    def feed(self, chunk: bytes) -> Iterator[Event]:
-        """Give the events that end within *chunk*."""
-        self._held += chunk
-        while (end := _END.search(self._held)) is not None:
-            raw, self._held = self._held[: end.end()], self._held[end.end() :]
-            yield event_of(raw)
-
-    def rest(self) -> Iterator[Event]:
-        """Give what came after the last event that ended."""
-        if self._held:
-            yield event_of(self._held)
-            self._held = b""
+def told(data: Json) -> object:
+    """Return what an event tells of the usage: a response at its end, a chunk at any time."""
+    is_end = data.get("type") in LAST and "response" in data
+    found: object = data["response"] if is_end else data
+    return found.get("usage") if isinstance(found, Mapping) else None
 
 
-def events_in(content: bytes) -> list[Event]:
-    """Return the events of a whole stream."""
-    splitter = Splitter()
-    return [*splitter.feed(content), *splitter.rest()]
-
-
-def event_of(raw: bytes) -> Event:
-    """Return the event that *raw* is."""
-    lines = [
-        line for line in raw.decode("utf-8", "replace").splitlines() if line.startswith("data:")
-    ]
-    text = "\n".join(line[5:].removeprefix(" ") for line in lines)
-    if text.startswith("[DONE]"):
-        return Event(raw, None, is_done=True, is_last=True)
-    data = _object(text)
-    return Event(raw, data, is_last=data is not None and data.get("type") in _LAST)
-
-
-def answer_in(content: bytes) -> Any:
-    """Return what a whole body says: JSON, or where it is none its text."""
-    try:
-        return json.loads(content)
-    except ValueError:
-        return content.decode("utf-8", "replace")
-
-
-def used_by(answer: object) -> Usage | None:
-    """Return the usage that *answer* tells; None where it tells none, or one that cannot be."""
-    found = answer.get("usage") if isinstance(answer, Mapping) else None
-    if not isinstance(found, Mapping):
-        return None
-    given = _count(found, "prompt_tokens", "input_tokens")
-    read = found.get("prompt_tokens_details") or found.get("input_tokens_details") or {}
-    written = found.get("completion_tokens_details") or found.get("output_tokens_details") or {}
-    output = _count(found, "completion_tokens", "output_tokens")
+def usage(found: Mapping[str, Any]) -> Usage:
+    """Return the usage that an answer tells."""
+    given = count(found, "prompt_tokens", "input_tokens")
+    read = found.get("prompt_tokens_details") or found.get("input_tokens_details")
+    details = found.get("completion_tokens_details") or found.get("output_tokens_details")
+    output = count(found, "completion_tokens", "output_tokens")
     if output is None and found.get("total_tokens") == given:  # of embeddings, which have no output
         output = 0
-    try:
-        return Usage(
-            input_tokens=given,
-            output_tokens=output,
-            cache_read_tokens=_count(read, "cached_tokens"),
-            cache_write_tokens=_count(read, "cache_write_tokens"),
-            reasoning_tokens=_count(written, "reasoning_tokens"),
-        )
-    except Misuse:
-        log.warning("the provider tells a usage that cannot be; it is booked as not known")
-        return None
+    return Usage(
+        input_tokens=given,
+        output_tokens=output,
+        cache_read_tokens=count(read, "cached_tokens"),
+        cache_write_tokens=count(read, "cache_write_tokens"),
+        reasoning_tokens=count(details, "reasoning_tokens"),
+    )
 
 
-def assembled(events: Iterable[Event]) -> Any:
-    """Return the answer that *events* are the stream of."""
-    said = [event.data for event in events if event.data is not None]
+def assembled(said: Sequence[Json]) -> Any:
+    """Return the answer that a stream of events is which say what was *said*."""
     for data in reversed(said):
-        if isinstance(data.get("response"), dict) and data.get("type") in _LAST:
+        if isinstance(data.get("response"), dict) and data.get("type") in LAST:
             return data["response"]
     if not any("choices" in data for data in said):
-        return said
+        return list(said)
     answer: Json = {}
     choices: dict[int, Json] = {}
     for data in said:
@@ -149,19 +74,10 @@ def assembled(events: Iterable[Event]) -> Any:
     return answer
 
 
-def written(answer: Any, *, usage: bool) -> bytes:
-    """
-    Return *answer* as a stream of the same protocol; with usage at the end, if *usage*.
-
-    Raises:
-        Misuse: it is no answer of the protocol.
-    """
-    if isinstance(answer, list):
-        return b"".join(_sse(data, data.get("type")) for data in answer if isinstance(data, dict))
-    if not isinstance(answer, dict):
-        raise no_answer()
+def written(answer: Json) -> bytes | None:
+    """Return *answer* as a stream of the same protocol, with usage at the end if it tells one."""
     if "choices" not in answer:
-        return b"".join(_sse(data, data["type"]) for data in _response_events(answer))
+        return b"".join(sse(data, data["type"]) for data in _response_events(answer))
     head = {key: value for key, value in answer.items() if key not in {"choices", "usage"}}
     parts: list[Json] = []
     for choice in answer["choices"]:
@@ -174,16 +90,9 @@ def written(answer: Any, *, usage: bool) -> bytes:
                 message["tool_calls"] = [{"index": n, **call} for n, call in enumerate(calls)]
             part["delta"] = message
         parts.append({**head, "choices": [part]})
-    if usage and answer.get("usage"):
+    if answer.get("usage"):
         parts.append({**head, "choices": [], "usage": answer["usage"]})
-    return b"".join(map(_sse, parts)) + b"data: [DONE]\n\n"
-
-
-def no_answer() -> Misuse:
-    """Return what is raised where a review leaves what is no answer."""
-    return Misuse(
-        "the call of the model ran and was booked, and its review left no answer of the protocol; do not make it again"
-    )
+    return b"".join(map(sse, parts)) + b"data: [DONE]\n\n"
 
 
 def _response_events(response: Json) -> Iterator[Json]:
@@ -294,24 +203,3 @@ def _add_items(known: list[Any], value: list[Any]) -> None:
             continue
         known.extend({} for _ in range(place + 1 - len(known)))
         _add(known[place], {key: part for key, part in item.items() if key != "index"})
-
-
-def _count(found: object, *names: str) -> int | None:
-    for name in names:
-        count = found.get(name) if isinstance(found, Mapping) else None
-        if type(count) is int:
-            return count
-    return None
-
-
-def _object(text: str) -> Json | None:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _sse(data: Json, name: str | None = None) -> bytes:
-    head = f"event: {name}\n" if name else ""
-    return f"{head}data: {json.dumps(data)}\n\n".encode()

@@ -8,36 +8,16 @@ it comes, and settled before its last event is given: callers stop there, which 
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Generator,
-    Iterator,
-    Mapping,
-)
-from functools import cache
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Mapping
 from typing import Any
 
-from anyio.lowlevel import cancel_shielded_checkpoint
-
-from interlock import Usage, report_usage
-from interlock_anthropic.answer import (
-    Event,
-    Splitter,
-    Tally,
-    answer_in,
-    assembled,
-    events_in,
-    no_answer,
-    used_by,
-    written,
-)
-from interlock_anthropic.request import Request
-
-_OF_THE_BODY = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+from interlock._scope import report_usage
+from interlock._usage import Usage
+from interlock.clients.bodies import apassing, is_stream, passing, with_content
+from interlock.clients.dialect import Dialect, Tally
+from interlock.clients.request import Request
+from interlock.clients.sse import Event, Splitter, events_in, json_in, sse
+from interlock.errors import Misuse
 
 
 class Exchange:
@@ -54,7 +34,7 @@ class Exchange:
         tail: The last event of that stream, given once the call is settled.
     """
 
-    def __init__(self, request: Request, *, is_passed_on: bool) -> None:
+    def __init__(self, dialect: Dialect, request: Request, *, is_passed_on: bool) -> None:
         """Begin with nothing sent."""
         self.request = request
         self.is_passed_on = is_passed_on
@@ -63,21 +43,26 @@ class Exchange:
         self.value: Any = None
         self.parts: Any = None
         self.tail = b""
+        self._dialect = dialect
         self._process: Callable[..., Any] | None = None
         self._response: Any = None
         self._given: Any = None
         self._splitter = Splitter()
-        self._tally = Tally()
+        self._tally = Tally(dialect)
+        self._is_done = False
+        self._is_hiding = False
         self._used: Usage | None = None
 
     def body(self, judged: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what is sent: what was judged."""
+        """Return what is sent: what was judged, and the wish to be told the usage, where streams need it."""
         body = dict(judged)
         self.has_run = True
         if (
             "stream" in self.request.body
         ):  # how the answer comes is the caller's, whatever an approver writes
             body["stream"] = self.request.body["stream"]
+        if body.get("stream") is True:
+            body, self._is_hiding = self._dialect.with_usage(self.request.operation, body)
         return body
 
     def received(self, response: Any, process: Callable[..., Any]) -> Any:
@@ -85,7 +70,8 @@ class Exchange:
         if response.is_error:  # it is the SDK's to raise
             return response
         if self.is_passed_on:
-            return self._passing(response, "SyncByteStream", _Passing)
+            self._response, self._given = response, passing(response, self)
+            return self._given
         response.read()
         return self._whole(response, process)
 
@@ -94,7 +80,8 @@ class Exchange:
         if response.is_error:
             return response
         if self.is_passed_on:
-            return self._passing(response, "AsyncByteStream", _APassing)
+            self._response, self._given = response, apassing(response, self)
+            return self._given
         await response.aread()
         return self._whole(response, process)
 
@@ -110,13 +97,18 @@ class Exchange:
         Raises:
             Misuse: it is none of the protocol.
         """
-        if self._process is None or not isinstance(left, type(self.answer)):
-            raise no_answer()
-        if _is_stream(self._response):
-            content = written(left)
-        else:
-            content = left.encode() if isinstance(left, str) else json.dumps(left).encode()
-        return self._process(_with_content(self._response, content))
+        content: bytes | None = None
+        if self._process is not None and isinstance(left, type(self.answer)):
+            if is_stream(self._response):
+                content = self._written(left)
+            else:
+                content = left.encode() if isinstance(left, str) else json.dumps(left).encode()
+        if self._process is None or content is None:
+            raise Misuse(
+                "the call of the model ran and was booked, and its review left no answer of the protocol; "
+                "do not make it again"
+            )
+        return self._process(with_content(self._response, content))
 
     def events(self, send: Callable[[], Any]) -> Generator[Any, None, None]:
         """
@@ -129,6 +121,8 @@ class Exchange:
             yield value
             for chunk in self._response.iter_bytes():
                 yield from self._shown(self._splitter.feed(chunk))
+                if self._is_done:
+                    break
             yield from self._shown(self._splitter.rest())
         except GeneratorExit:
             raise
@@ -148,6 +142,8 @@ class Exchange:
             async for chunk in self._response.aiter_bytes():
                 for raw in self._shown(self._splitter.feed(chunk)):
                     yield raw
+                if self._is_done:
+                    break
             for raw in self._shown(self._splitter.rest()):
                 yield raw
         except GeneratorExit:
@@ -171,36 +167,38 @@ class Exchange:
 
     def _whole(self, response: Any, process: Callable[..., Any]) -> Any:
         self._response, self._process = response, process
-        if not _is_stream(response):
-            self.answer = answer_in(response.content)
-            self._used = self._free() or used_by(self.answer)
+        if not is_stream(response):
+            self.answer = json_in(response.content)
+            self._used = self._free() or self._dialect.used_by(self.answer)
             return response
-        self.answer = assembled(events_in(response.content))
-        self._used = self._free() or used_by(self.answer)
-        return response
+        events = events_in(response.content)
+        self.answer = self._dialect.assembled([one.data for one in events if one.data is not None])
+        self._used = self._free() or self._dialect.used_by(self.answer)
+        if not self._is_hiding:
+            return response
+        return with_content(response, b"".join(one.raw for one in events if not self._hides(one)))
 
-    def _passing(self, response: Any, kind: str, stream: Any) -> Any:
-        self._response = response
-        base = getattr(sys.modules[type(response).__module__.partition(".")[0]], kind)
-        given = type(response)(
-            response.status_code,
-            headers=_headers(response),
-            stream=_class_of(base, stream)(self),
-            request=response.request,
-            extensions=response.extensions,
-            default_encoding=response.default_encoding,
-            history=response.history,
-        )
-        self._given = given
-        return given
+    def _written(self, left: Any) -> bytes | None:
+        if isinstance(left, list):
+            return b"".join(sse(data, data.get("type")) for data in left if isinstance(data, dict))
+        if not isinstance(left, dict):
+            return None
+        hidden = {"usage"} if self._is_hiding else set()
+        return self._dialect.written({key: left[key] for key in left if key not in hidden})
 
     def _shown(self, events: Iterator[Event]) -> Iterator[bytes]:
         for event in events:
             self._tally.add(event)
-            if self.tail or event.is_last:
+            self._is_done = event.is_done
+            if self._hides(event):
+                continue
+            if self.tail or self._dialect.is_last(event):
                 self.tail += event.raw
             else:
                 yield event.raw
+
+    def _hides(self, event: Event) -> bool:
+        return self._is_hiding and event.data is not None and self._dialect.is_usage(event.data)
 
     def _broken(self) -> None:
         # What was generated until it broke was paid for, and nobody says how much it was. A call that raises and says
@@ -216,93 +214,3 @@ class Exchange:
 
     def _free(self) -> Usage | None:
         return self.request.estimate if self.request.operation.is_free else None
-
-
-class _Passing:
-    """The bytes of a governed stream, for a sync client."""
-
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        # No generator: the collector would close it and the one that it reads from in any order.
-        for part in self._exchange.parts:
-            return bytes(part)
-        tail, self._exchange.tail = self._exchange.tail, b""
-        if not tail:
-            raise StopIteration
-        return tail
-
-    def close(self) -> None:
-        """End the call: settled if it ended, abandoned if it did not."""
-        if (
-            self._exchange.parts.gi_running
-        ):  # in another thread, which then finds the connection closed
-            self._exchange.disconnect()
-        else:
-            self._exchange.parts.close()
-
-
-class _APassing:
-    """The bytes of a governed stream, for an async client."""
-
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        async for part in self._exchange.parts:
-            return bytes(part)
-        tail, self._exchange.tail = self._exchange.tail, b""
-        if not tail:
-            raise StopAsyncIteration
-        return tail
-
-    async def aclose(self) -> None:
-        """End the call: settled if it ended, abandoned if it did not."""
-        # An event loop closes all generators that are dropped together at the same time, and to close one that is being
-        # closed is an error. Those of the HTTP library have nothing to wait for once the connection is closed, and of
-        # ours another may have begun by the next step.
-        if self._exchange.parts.ag_running:
-            return
-        await self._exchange.adisconnect()
-        await cancel_shielded_checkpoint()
-        if not self._exchange.parts.ag_running:
-            await self._exchange.parts.aclose()
-
-
-@cache
-def _class_of(base: Any, stream: Any) -> type[Any]:
-    """Return *stream* as a stream of the HTTP library that the client uses, of which there are two."""
-    return type(stream.__name__, (stream, base), {})
-
-
-def _is_stream(response: Any) -> bool:
-    return str(response.headers.get("content-type", "")).startswith("text/event-stream")
-
-
-def _headers(response: Any) -> list[tuple[str, str]]:
-    return [
-        (key, value)
-        for key, value in response.headers.multi_items()
-        if key.lower() not in _OF_THE_BODY
-    ]
-
-
-def _with_content(response: Any, content: bytes) -> Any:
-    """Return *response* with another body."""
-    given = type(response)(
-        response.status_code,
-        headers=_headers(response),
-        content=content,
-        request=response.request,
-        extensions=response.extensions,
-        history=response.history,
-    )
-    given.elapsed = response.elapsed
-    return given
