@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, Table, event, text
 
+from interlock.store.quoting import escaped, quoted
+
 NAMES = ("events", "halt_log", "policies", "usage")
 """
 The tables in which no row is ever changed or deleted, without their prefix.
@@ -49,11 +51,11 @@ def protect_table(connection: Connection, name: str, prefix: str, schema: str | 
     """Put the triggers on the table of this full *name*; on Postgres, with the function that they call."""
     if connection.dialect.name == "sqlite":
         for trigger, made in _sqlite_triggers(name).items():
-            _run(connection, f"DROP TRIGGER IF EXISTS {_quoted(trigger)}")
+            _run(connection, f"DROP TRIGGER IF EXISTS {quoted(trigger)}")
             _run(connection, made)
         return
-    function = _quoted(_function(prefix), schema)
-    trigger, table = _quoted(f"tr_{name}"), _quoted(name, schema)
+    function = quoted(_function(prefix), schema)
+    trigger, table = quoted(f"tr_{name}"), quoted(name, schema)
     _run(
         connection,
         f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS $${_BODY}$$",
@@ -79,9 +81,9 @@ def unprotect(connection: Connection, prefix: str = "", schema: str | None = Non
     for name in (f"{prefix}{name}" for name in NAMES):
         if connection.dialect.name == "sqlite":
             for trigger in _sqlite_triggers(name):
-                _run(connection, f"DROP TRIGGER IF EXISTS {_quoted(trigger)}")
+                _run(connection, f"DROP TRIGGER IF EXISTS {quoted(trigger)}")
         else:
-            trigger, table = _quoted(f"tr_{name}"), _quoted(name, schema)
+            trigger, table = quoted(f"tr_{name}"), quoted(name, schema)
             _run(connection, f"DROP TRIGGER IF EXISTS {trigger} ON {table}")
 
 
@@ -109,9 +111,9 @@ def _sqlite_triggers(name: str) -> dict[str, str]:
         message = f"{name} is an append-only table of Interlock: {verb} is refused"
         trigger = f"tr_{name}_{verb.lower()}"
         found[trigger] = _SQLITE.format(
-            trigger=_quoted(trigger),
+            trigger=quoted(trigger),
             verb=verb,
-            table=_quoted(name),
+            table=quoted(name),
             message=message.replace("'", "''"),
         )
     return found
@@ -138,11 +140,5 @@ def _function(prefix: str) -> str:
     return f"{prefix}interlock_append_only"
 
 
-def _quoted(name: str, schema: str | None = None) -> str:
-    """Quote a name as both databases do; the dialect's own would double each % as well, which `text` does later."""
-    parts = [name] if schema is None else [schema, name]
-    return ".".join('"' + part.replace('"', '""') + '"' for part in parts)
-
-
 def _run(connection: Connection, statement: str) -> None:
-    connection.execute(text(statement.replace(":", "\\:")))
+    connection.execute(text(escaped(statement)))

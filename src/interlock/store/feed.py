@@ -24,6 +24,7 @@ from sqlalchemy import Connection, Select, func, select, text
 from interlock.errors import Conflict
 from interlock.events import Recorded
 from interlock.store.events import from_row, unknown
+from interlock.store.quoting import quoted
 from interlock.store.statements import tables_of
 
 WALKED = 4_000
@@ -107,7 +108,8 @@ def writers(connection: Connection) -> frozenset[str]:
 
     Source: PostgreSQL documentation, section 13.3, "Explicit Locking", ROW EXCLUSIVE; and 54.12, "pg_locks".
     """
-    name = connection.dialect.identifier_preparer.format_table(tables_of(connection).events)
+    tables = tables_of(connection)
+    name = quoted(tables.events.name, tables.schema)
     found = connection.execute(
         text(
             "SELECT virtualtransaction FROM pg_locks WHERE locktype = 'relation' AND granted "
@@ -244,7 +246,8 @@ def _place_at(
 
 def _was_given(connection: Connection, position: int) -> bool:
     if connection.dialect.name == "postgresql":
-        name = connection.dialect.identifier_preparer.format_table(tables_of(connection).events)
+        tables = tables_of(connection)
+        name = quoted(tables.events.name, tables.schema)
         given = connection.execute(
             text(
                 "SELECT pg_sequence_last_value(CAST(pg_get_serial_sequence(:name, 'position') AS regclass))"

@@ -14,7 +14,6 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Executable, Row, bindparam, func, insert, select, text, update
-from sqlalchemy.dialects import postgresql
 
 from interlock import events
 from interlock._call import Call, is_text
@@ -26,20 +25,19 @@ from interlock.errors import Conflict, Misuse
 from interlock.store import halt_log, lineage
 from interlock.store.ear import HALTS, TICKETS, tell
 from interlock.store.events import append, head, lock
+from interlock.store.quoting import escaped, quoted
 from interlock.store.statements import Prepared, now, plain, read, tables_of
 from interlock.store.tables import Tables, from_microseconds
 
 FEW = 32
 """So many standing halts are read by every admission; where there are more, those that can matter are asked for."""
 
-_QUOTING: Any = postgresql.dialect().identifier_preparer  # type: ignore[no-untyped-call]
-
 _NAMES = ("id", "scope", "name", "reason", "by", "engaged_at")
 
 
 def _locking(tables: Tables, mode: str) -> Executable:
-    name: str = _QUOTING.format_table(tables.halts)
-    return text(f"LOCK TABLE {name.replace(':', chr(92) + ':')} IN {mode} MODE")
+    name = quoted(tables.halts.name, tables.schema)
+    return text(escaped(f"LOCK TABLE {name} IN {mode} MODE"))
 
 
 def _standing(tables: Tables) -> Any:

@@ -26,6 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 
 from interlock.errors import StoreUnavailable
+from interlock.store.quoting import escaped, quoted
 from interlock.store.statements import tables_of
 from interlock.store.tables import Tables
 
@@ -169,8 +170,7 @@ def _migrate(connection: Connection, before: str | None) -> None:
     if before is not None and before not in _known(config):
         raise _newer(connection, before)
     if tables.schema is not None and not inspect(connection).has_schema(tables.schema):
-        name = connection.dialect.identifier_preparer.quote(tables.schema)
-        connection.execute(text(f"CREATE SCHEMA {name}"))
+        connection.execute(text(escaped(f"CREATE SCHEMA {quoted(tables.schema)}")))
     config.attributes.update(
         connection=connection, tables=tables, version_table=version_table(tables).name
     )
