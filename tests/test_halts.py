@@ -17,7 +17,7 @@ from interlock._clock import new_id
 from interlock._decide import Counsel
 from interlock.errors import Conflict, Misuse
 from interlock.events import CallFinished, Outcome, SessionHalted, SessionReleased
-from interlock.store import calls, entries, halt_log, halts
+from interlock.store import append_only, calls, entries, halt_log, halts
 from tests import postgres_server as server
 from tests.callers import history
 from tests.conftest import ALLOW_ALL
@@ -167,6 +167,7 @@ def test_a_forged_halt_is_found(either: str, edit: str) -> None:
         governor.halt(org="acme", reason="drill", by="ann")
         governor.halt(org="globex", reason="drill", by="ann")
         assert governor.read(halt_log.disagreements) == []
+        governor.write(append_only.unprotect)
         governor.write(lambda c: c.execute(text(edit)))
         assert governor.read(halt_log.disagreements)
 
