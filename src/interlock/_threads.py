@@ -31,9 +31,14 @@ class _InWriter:
 in_writer = _InWriter()
 
 
+def is_inside() -> bool:
+    """Whether this thread is inside a writer, so that it cannot wait for one."""
+    return getattr(_here, "depth", 0) > 0
+
+
 def may_wait() -> bool:
-    """Whether this thread may wait for a writer: not if it is inside one, or may be a thread that is being started."""
-    return not _starting and not getattr(_here, "depth", 0)
+    """Whether what the collector runs in this thread may wait for a writer: not inside, nor while a thread begins."""
+    return not _starting and not is_inside()
 
 
 def begin(

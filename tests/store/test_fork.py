@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from interlock import Governor
+from interlock._threads import begin
 from interlock.errors import StoreUnavailable
 from interlock.store import budgets
 from interlock.store.engine import Store
@@ -97,10 +98,15 @@ def child(body: Callable[[], object]) -> Iterator[Callable[[], object]]:
             os.waitpid(pid, 0)
 
 
+def count_in(connection: Connection) -> int:
+    """Return how many policies are kept."""
+    found: int = connection.execute(text("SELECT count(*) FROM policies")).scalar_one()
+    return found
+
+
 def count(store: Store) -> int:
     """Return how many policies are kept."""
-    found: int = store.read(lambda c: c.execute(text("SELECT count(*) FROM policies")).scalar_one())
-    return found
+    return store.read(count_in)
 
 
 @pytest.fixture
@@ -135,6 +141,27 @@ def test_a_child_inherits_no_file(store: Store) -> None:
     with child(lambda: opened_by(os.getpid(), path)) as wait:
         assert wait() == 0
     assert count(store) == 0
+
+
+def test_a_fork_while_a_thread_begins(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken if a child cannot use the store since a thread of its parent's was being started, which does not write."""
+    begun, goes_on = threading.Event(), threading.Event()
+    plain = threading.Thread._set_native_id  # type: ignore[attr-defined]
+
+    def stays(thread: threading.Thread) -> None:
+        plain(thread)  # which is the last step before it says that it has started
+        if thread.name == "begins":
+            begun.set()
+            goes_on.wait(20)
+
+    monkeypatch.setattr(threading.Thread, "_set_native_id", stays)
+    starter = threading.Thread(target=begin, args=[int], kwargs={"name": "begins"})
+    starter.start()
+    assert begun.wait(20)
+    with child(lambda: store.write(count_in)) as wait:
+        goes_on.set()
+        starter.join()
+        assert wait() == 0
 
 
 def test_a_child_whose_parent_dies_in_the_lock_holds_up_nobody(either: str, governor: Make) -> None:

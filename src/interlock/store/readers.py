@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from interlock._threads import may_wait
+from interlock._threads import is_inside
 
 
 class Readers:
@@ -21,7 +21,7 @@ class Readers:
         depth = getattr(self._here, "depth", 0)
         with self._changed:
             # Who reads or writes already is waited for, so it must not wait in its turn.
-            while self._held and not depth and may_wait():
+            while self._held and not depth and not is_inside():
                 self._changed.wait()
             self._count += 1
         self._here.depth = depth + 1

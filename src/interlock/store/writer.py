@@ -21,7 +21,7 @@ from typing import Any, Protocol, TypeVar
 import anyio.to_thread
 from sqlalchemy import Connection
 
-from interlock._threads import begin, in_writer, may_wait
+from interlock._threads import begin, in_writer, is_inside
 from interlock.errors import Misuse, StoreUnavailable
 from interlock.store.health import Writing
 from interlock.store.jobs import Job
@@ -196,7 +196,7 @@ class Writer:
         Returns:
             Whether that was possible within the time; if it was, `resume` has to be called.
         """
-        if not may_wait() or not self._turn.acquire(timeout=timeout_s):
+        if is_inside() or not self._turn.acquire(timeout=timeout_s):
             return False
         if not keep:
             link, self._link = self._link, None
