@@ -36,7 +36,11 @@ def test_a_benchmark_runs(name: str, tmp_path: Path) -> None:
     """Broken if a benchmark has fallen behind the code that it measures."""
     said = subprocess.run(
         [sys.executable, BENCHMARKS / name, "--once", "--json", *LITTLE.get(name, ())],
-        env={**os.environ, "INTERLOCK_BENCH_SEED": str(tmp_path / "nothing")},
+        env={
+            **os.environ,
+            "INTERLOCK_BENCH_SEED": str(tmp_path / "nothing"),
+            "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        },
         stdout=subprocess.PIPE,
         check=True,
     )
