@@ -62,7 +62,7 @@ POLICY: dict[str, Any] = {
 
 def _mask(content: Any) -> str | None:
     text = str(content.text)
-    return text.replace("4711", "****") if "4711" in text else None
+    return text.replace("4711-0815", "****") if "4711-0815" in text else None
 
 
 MASKING = SimpleNamespace(interlock_redact=hookimpl(_mask))
@@ -134,8 +134,8 @@ def test_arguments(level: Capture, sending: Any, recorder: Recorder) -> None:
     """Broken if more of an argument is anywhere in the books than was said; or less; or they cannot be checked then."""
     made, tool = sending(level, Capture.NONE, plugins=[recorder, MASKING])
     with made.session("s", agent="bot") as session:
-        given = {"body": f"{BAIT} 4711", "card": "5105-secret"}
-        assert tool("desk 4711", 20, **given) == given
+        given = {"body": f"{BAIT} 4711-0815", "card": "5105-secret"}
+        assert tool("desk 4711-0815", 20, **given) == given
     event = decided(recorder)
     kept = json.loads(event.arguments)
     whole = made.read(everything)
@@ -144,7 +144,7 @@ def test_arguments(level: Capture, sending: Any, recorder: Recorder) -> None:
     expected: dict[Capture, Any] = {
         Capture.NONE: dict.fromkeys(("to", "amount", "body", "card"), secret),
         Capture.DIGEST: {
-            "to": {"$digest": hashlib.sha256(canonical("desk 4711")).hexdigest()},
+            "to": {"$digest": hashlib.sha256(canonical("desk 4711-0815")).hexdigest()},
             "amount": {"$digest": hashlib.sha256(canonical(20)).hexdigest()},
             "body": {"$digest": plain},
             "card": secret,
@@ -155,13 +155,18 @@ def test_arguments(level: Capture, sending: Any, recorder: Recorder) -> None:
             "body": f"{BAIT} ****",
             "card": secret,
         },
-        Capture.FULL: {"to": "desk 4711", "amount": 20, "body": f"{BAIT} 4711", "card": secret},
+        Capture.FULL: {
+            "to": "desk 4711-0815",
+            "amount": 20,
+            "body": f"{BAIT} 4711-0815",
+            "card": secret,
+        },
     }
     assert kept == expected[level]
     assert event.capture is level
     assert (BAIT in whole) is level.shows
-    assert ("4711" in whole) is (level is Capture.FULL)
-    assert event.resource == ("desk 4711" if level is Capture.FULL else "desk ****")
+    assert ("4711-0815" in whole) is (level is Capture.FULL)
+    assert event.resource == ("desk 4711-0815" if level is Capture.FULL else "desk ****")
     assert "5105" not in whole
     assert [report.problem for report in made.verify()] == [None]
     again = made.replay(session.id)
@@ -175,14 +180,14 @@ def test_results(level: Capture, sending: Any, recorder: Recorder) -> None:
     """Broken if more of a result is in the books than was said, or a declared secret in it is."""
     made, tool = sending(Capture.NONE, level, plugins=[recorder, MASKING])
     with made.session("s", agent="bot"):
-        result = tool("desk", 20, body=[f"{BAIT} 4711"], card="5105-secret")
+        result = tool("desk", 20, body=[f"{BAIT} 4711-0815"], card="5105-secret")
     event, whole = finished(recorder), made.read(everything)
     digest = hashlib.sha256(canonical(result)).hexdigest()
     assert event.result_digest == (None if level is Capture.NONE else digest)
     secret = {"$secret": True}
     expected: dict[Capture, Any] = {
         Capture.REDACTED: {"body": [f"{BAIT} ****"], "card": secret},
-        Capture.FULL: {"body": [f"{BAIT} 4711"], "card": secret},
+        Capture.FULL: {"body": [f"{BAIT} 4711-0815"], "card": secret},
     }
     assert (None if event.result is None else json.loads(event.result)) == expected.get(level)
     assert (BAIT in whole, "5105" in whole) == (level.shows, False)
