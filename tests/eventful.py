@@ -115,7 +115,7 @@ def refund(order: str, amount: int) -> str:
 
 
 @governed(resource="to", secrets=["card"])
-def mail(to: str, card: str = "4111") -> str:
+def mail(to: str, card: str = "4111-secret") -> str:
     """Send a mail."""
     return to
 

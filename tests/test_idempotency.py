@@ -432,5 +432,5 @@ def test_the_record_says_it(governor: Make) -> None:
     )
     first, again = map(json.loads, stored)
     assert again["repeats"] == first["call_id"]
-    assert "4111" not in "".join(stored)
+    assert "4111-secret" not in "".join(stored)
     assert sound(one)

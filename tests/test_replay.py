@@ -211,7 +211,7 @@ def test_masked_arguments_are_said_to_be_unknown(governor: Any) -> None:
                 {
                     "id": "cards",
                     "tools": ["mail"],
-                    "when": {"argument": "card", "equals": "4111"},
+                    "when": {"argument": "card", "equals": "4111-secret"},
                     "verdict": "allow",
                 }
             ],
