@@ -25,6 +25,7 @@ from _tools import POLICY, refund
 
 from interlock import Governor
 from interlock._counters import What
+from interlock.store.counters import JOINED, new_shard
 from interlock.store.tables import DEFAULT as TABLES
 from interlock.store.turnstile import turnstile
 
@@ -70,12 +71,17 @@ class Floor(ABC):
         history = self._said("SELECT * FROM events WHERE session_id = {0} ORDER BY seq")
         rows = self._model(history, self._session_id)
         self._decided, self._finished = rows[1], rows[2]
-        [self._decisions] = self._model(self._said(_COUNTED), What.DECISIONS.value)
-        [self._endings] = self._model(self._said(_COUNTED), What.FINISHED.value)
+        self._decisions = self._counter(What.DECISIONS)
+        self._endings = self._counter(What.FINISHED)
         self._head = self._said(f"{_HEAD}{self.lock}")
         self._statements = tuple(map(self._said, (_INSERT, _ADVANCE, _COUNT, _OPEN, _CLOSE)))
 
     lock = ""
+
+    def _counter(self, what: What) -> Row:
+        """The key of a counter that no other process counts in, where the store has such."""
+        *key, shard = self._model(self._said(_COUNTED), what.value)[0]
+        return (*key, JOINED if shard == JOINED else new_shard())
 
     def commit(self, batch: Sequence[Entry]) -> None:
         """Write all of *batch* in one transaction."""

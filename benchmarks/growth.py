@@ -98,7 +98,7 @@ def _write_session(connection: Connection, models: dict[str, list[Any]], number:
     }
     connection.execute(insert(tables.sessions).values(**session))
     _EVENTS.run(connection, rows)
-    paid = models["usage"][0]
+    paid = {name: value for name, value in models["usage"][0].items() if name != "position"}
     connection.execute(
         insert(tables.usage),
         [
@@ -141,6 +141,7 @@ class Filled:
                 refund("o-1", 20)
         self._told = told.id
         self._session: Session = stack.enter_context(self._governor.session("now", agent="bench"))
+        self._kept = self._governor.checkpoints(path.with_suffix(".jsonl"), key=b"growth" * 3)
         self._old = self._governor.read(sessions.newest, limit=3)[2].id
 
     def cells(self) -> Iterator[tuple[str, Cell]]:
@@ -163,10 +164,15 @@ class Filled:
         yield "health", partial(timed, self._governor.health)
         yield "budgets standing", self._reading(budgets.standing, limit=50)
         yield "pending tickets", self._reading(tickets.pending)
+        yield "checkpoint", partial(timed, self._witness)
 
     def _open(self) -> None:
         with self._governor.session("next", agent="bench"):
             pass
+
+    def _witness(self) -> None:
+        self._session.record("noted")
+        self._kept.append()
 
     def _page(self) -> None:
         feed = self._governor.feed(after=self._cursor, page=2 * TOLD)

@@ -88,7 +88,7 @@ def main() -> None:
         for name, crowd in crowds.items():
             crowd.close()
             with Governor(urls[name]) as governor:
-                assert governor.verify_budgets() == []
+                assert governor.verify_books() == {}
     ratios: dict[str, float] = {}
     meanings: dict[str, str] = {}
     for each in CALLERS:

@@ -74,7 +74,7 @@ def main(url: str) -> None:
             worker.wait()
         [account] = governor.read(budgets.standing)
         print(f"looked up by all of them: {account.spent.calls} of {LOOKUPS}")
-        sound = not governor.verify_budgets() and not any(one.problem for one in governor.verify())
+        sound = not governor.verify_books() and not any(one.problem for one in governor.verify())
         print("the books agree:", sound)
 
 

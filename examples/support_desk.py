@@ -3,6 +3,7 @@ A support agent works a case. What it may do runs, what it may not do is refused
 
 Agent, runner and tools are the real OpenAI Agents SDK; only the model is scripted, so this needs no network and no
 key. Run it with `make demo`, or `python examples/support_desk.py [--db URL]`. The policy is in support_desk.yaml.
+Where OTEL_EXPORTER_OTLP_ENDPOINT is set, the traces go there.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from typing import Any
 
 from agents import Agent, RunHooks, Runner, function_tool, set_tracing_disabled
 from agents.testing import ModelCall, ModelStep, ScriptedModel, assistant_message, function_call
+from opentelemetry import trace
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -39,6 +41,7 @@ LOOKS = {
     Verdict.DENY: ("✘ deny", "red"),
 }
 console = Console(highlight=False)
+tracer = trace.get_tracer("support_desk")  # does nothing unless export_traces() finds where to
 world: list[str] = []  # what the tools have really done
 
 
@@ -185,10 +188,18 @@ def row(recorded: Recorded, looks: tuple[str, str], call: Text, why: Text | str)
     console.print(grid)
 
 
+async def run(agent: Agent[None], given: Any, session: Session) -> Any:
+    """Run the agent until it has finished or a person is asked: one trace for each run, as in a service."""
+    attributes = {"openinference.span.kind": "AGENT", "gen_ai.operation.name": "invoke_agent"}
+    attributes |= {"gen_ai.agent.name": agent.name, "gen_ai.conversation.id": session.name}
+    with tracer.start_as_current_span(f"invoke_agent {agent.name}", attributes=attributes):
+        return await Runner.run(agent, given, hooks=Pace())
+
+
 async def work(governor: Governor, session: Session, timeline: Timeline, db: str) -> None:
     """Work the case to its end; where a person is asked, wait for the answer."""
     agent = support_agent()
-    result = await Runner.run(agent, CASE, hooks=Pace())
+    result = await run(agent, CASE, session)
     while result.interruptions:
         state = result.to_state()
         for ticket in await apply_answers(state):
@@ -196,11 +207,11 @@ async def work(governor: Governor, session: Session, timeline: Timeline, db: str
             command += ["--as", "ann", "--yes", "--comment", "photos seen"]
             console.print("\nThe run waits. A person answers, in a second process:", style="yellow")
             show_command(command, end="\n\n")
-            run = partial(subprocess.run, check=True, stdout=subprocess.DEVNULL)
-            await asyncio.to_thread(run, command)
+            answer = partial(subprocess.run, check=True, stdout=subprocess.DEVNULL)
+            await asyncio.to_thread(answer, command)
         timeline.catch_up(governor, session)
         await apply_answers(state)
-        result = await Runner.run(agent, state, hooks=Pace())
+        result = await run(agent, state, session)
     console.print(Text.assemble(("\nThe agent: ", "bold"), result.final_output, "\n"))
 
 
@@ -231,6 +242,23 @@ def summary(governor: Governor, session: Session, db: str) -> None:
         show_command([str(INTERLOCK), *command, "--db", db])
 
 
+def export_traces() -> None:
+    """Send traces where the environment says, unless the host of this program has seen to it."""
+    given = isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+    if not (given and os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")):
+        return
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
+        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+    except ImportError as missing:
+        packages = "opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
+        sys.exit(f"OTEL_EXPORTER_OTLP_ENDPOINT is set, and {missing}: pip install {packages}")
+    provider = TracerProvider()  # when the process ends, it sends what it still has
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)
+
+
 def main() -> None:
     """Work one case, in a store of its own unless one is given."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -243,6 +271,7 @@ def main() -> None:
         db = f"sqlite:///{STORE}"
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     set_tracing_disabled(disabled=True)  # the SDK's own traces would go to its makers
+    export_traces()
     timeline = Timeline()
     console.print(CASE, style="bold")
     console.print(

@@ -7,9 +7,15 @@ from typing import Any
 
 import anyio
 
-from interlock import Session, Verdict
+from interlock import Governor, Session, Verdict
 from interlock.events import CallDecided, Outcome
 from interlock.testing import Recorder
+
+
+def unsound(governor: Governor) -> list[str]:
+    """Return all that verification finds, without checkpoints."""
+    sessions = [report.problem for report in governor.verify() if report.problem is not None]
+    return sessions + [one for found in governor.verify_books().values() for one in found]
 
 
 def booked(session: Session) -> tuple[dict[Verdict, int], dict[Outcome, int], dict[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 _END = "\x1e"
@@ -19,11 +20,23 @@ def blocks(readme: Path) -> list[tuple[str, str]]:
     return [(language, block) for language, block in found]
 
 
-def run(readme: Path, folder: Path) -> list[str]:
+def run(
+    readme: Path,
+    folder: Path,
+    *,
+    python: Path = Path(sys.executable),
+    variables: Mapping[str, str] | None = None,
+) -> list[str]:
     """
     Run the Python of *readme* in *folder*, its YAML the policy there, and return the languages of its blocks.
 
     Each block of text has to be what was printed since the one before. A warning is an error.
+
+    Args:
+        readme: The page.
+        folder: Where to run it.
+        python: The interpreter, this one if left out.
+        variables: All environment variables that it has; this process's if left out.
     """
     source, shown = "", ""
     for language, block in blocks(readme):
@@ -38,8 +51,9 @@ def run(readme: Path, folder: Path) -> list[str]:
     script = folder / "readme.py"
     script.write_text(source, "utf-8")
     ran = subprocess.run(
-        [sys.executable, "-W", "error", str(script)],
+        [python, "-W", "error", str(script)],
         cwd=folder,
+        env=variables,
         capture_output=True,
         text=True,
         check=False,

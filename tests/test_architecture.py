@@ -20,10 +20,14 @@ OPTIONAL = {
     "anthropic",
     "asyncpg",
     "claude_agent_sdk",
+    "cryptography",
+    "genai_prices",
     "google.adk",
     "httpx",
     "httpx2",
     "interlock.clients",
+    "jinja2",
+    "jsonschema_rs",
     "langchain_core",
     "mcp",
     "openai",
@@ -35,10 +39,34 @@ OPTIONAL = {
     "pytest",
     "requests",
     "rich",
+    "standardwebhooks",
     "starlette",
+    "tenacity",
     "trio",
     "typer",
     "uvicorn",
+}
+
+# All that anybody's import loads besides Python's own library: what every program with a policy uses.
+NEEDED = {
+    "annotated_types",
+    "anyio",
+    "immutabledict",
+    "interlock",
+    "msgspec",
+    "opentelemetry",
+    "pluggy",
+    "pydantic",
+    "pydantic_core",
+    "re2",
+    "rfc8785",
+    "ruamel",
+    "sniffio",
+    "sqlalchemy",
+    "typing_extensions",
+    "typing_inspection",
+    "uuid_utils",
+    "wrapt",
 }
 
 # Code that is written as a user's is: it has only what users have.
@@ -59,11 +87,10 @@ def test_imports_run_one_way() -> None:
     assert lint.returncode == 0, lint.stdout + lint.stderr
 
 
-@pytest.mark.parametrize("module", ["interlock", "interlock.clients"])
-def test_import_brings_no_framework(module: str) -> None:
-    """Broken if an import makes everyone load what only some of them use."""
+def _loaded(module: str, before: str = "") -> list[str]:
+    """The modules that importing *module* loads, in a process that has run *before*."""
     script = (
-        f"import json, sys; before = set(sys.modules); import {module}; "
+        f"import json, sys\n{before}\nbefore = set(sys.modules); import {module}; "
         "print(json.dumps(sorted(set(sys.modules) - before)))"
     )
     loaded = subprocess.run(
@@ -72,9 +99,23 @@ def test_import_brings_no_framework(module: str) -> None:
         text=True,
         check=True,
     )
-    modules = json.loads(loaded.stdout)
+    modules: list[str] = json.loads(loaded.stdout)
     assert module in modules
+    return modules
+
+
+@pytest.mark.parametrize("module", ["interlock", "interlock.clients"])
+def test_import_brings_no_framework(module: str) -> None:
+    """Broken if an import makes everyone load what only some of them use."""
+    modules = _loaded(module)
     assert sorted((OPTIONAL - {module}).intersection(_with_parents(modules))) == []
+
+
+def test_import_brings_nothing_unknown() -> None:
+    """Broken if anything else is loaded by everyone, such as a driver or an SDK that nobody thought of here."""
+    packages = {module.partition(".")[0] for module in _loaded("interlock")}
+    own = {name for name in packages if name.startswith("_") or name in sys.stdlib_module_names}
+    assert sorted(packages - own - NEEDED - {"cython_runtime"}) == []
 
 
 def _with_parents(modules: list[str]) -> Iterator[str]:
@@ -85,18 +126,7 @@ def _with_parents(modules: list[str]) -> Iterator[str]:
 
 def test_clients_bring_no_sdk() -> None:
     """Broken if what governs the clients of every SDK makes one author have what another one needs."""
-    script = (
-        "import json, sys; import interlock; before = set(sys.modules); import interlock.clients; "
-        "print(json.dumps(sorted(set(sys.modules) - before)))"
-    )
-    loaded = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    modules = json.loads(loaded.stdout)
-    assert "interlock.clients" in modules
+    modules = _loaded("interlock.clients", before="import interlock")
     assert sorted((OPTIONAL - {"interlock.clients"}).intersection(_with_parents(modules))) == []
 
 

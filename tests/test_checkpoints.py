@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import create_engine, make_url
 
 from interlock import Governor, governed
 from interlock._checkpoint import FIRST
@@ -58,18 +59,18 @@ def witnessed(either: str, file: Path) -> str:
     """A store of two sessions and a halt, with two checkpoints."""
     with Governor(either, policy=ALLOW_ALL) as governor:
         work(governor, "a")
-        governor.checkpoint(file, key=KEY)
+        governor.checkpoints(file, key=KEY).append()
         work(governor, "b")
         halt = governor.halt(reason="drill", by="ann", tool="wire").halt
         governor.release(halt.id, reason="over", by="ann")
-        governor.checkpoint(file, key=KEY)
+        governor.checkpoints(file, key=KEY).append()
     return either
 
 
 def found(store: str, file: Path, key: bytes = KEY) -> list[str]:
     """What the comparison finds."""
     with Governor(store) as governor:
-        return governor.verify_checkpoints(file, key=key).problems
+        return governor.checkpoints(file, key=key).compare().problems
 
 
 def id_of(store: str, name: str) -> str:
@@ -110,7 +111,7 @@ def test_an_untouched_store_agrees(witnessed: str, file: Path) -> None:
     assert found(witnessed, file) == []
     with Governor(witnessed, policy=ALLOW_ALL) as governor:
         work(governor, "c")
-        assert governor.verify_checkpoints(file, key=KEY).problems == []
+        assert governor.checkpoints(file, key=KEY).compare().problems == []
 
 
 def test_a_dropped_session_is_named(witnessed: str, file: Path) -> None:
@@ -127,7 +128,7 @@ def test_a_cut_tail_is_named(either: str, file: Path) -> None:
     with Governor(either, policy=ALLOW_ALL) as governor:
         session_id = work(governor, "a", calls=1)
         work(governor, "b")
-        governor.checkpoint(file, key=KEY)
+        governor.checkpoints(file, key=KEY).append()
     run(either, f"UPDATE sessions SET status = 'open', closed_at = NULL WHERE id = '{session_id}'")
     run(either, f"UPDATE sessions SET owned_at = opened_at WHERE id = '{session_id}'")
     cut(either, "a", 3)
@@ -151,9 +152,9 @@ def test_it_is_said_up_to_where_a_session_is_sound(either: str, file: Path) -> N
     with Governor(either, policy=ALLOW_ALL) as governor:
         with governor.session("s", agent="bot"):
             lookup("o-1")
-            governor.checkpoint(file, key=KEY)
+            governor.checkpoints(file, key=KEY).append()
             lookup("o-2")
-        governor.checkpoint(file, key=KEY)
+        governor.checkpoints(file, key=KEY).append()
     rewrite(either, "s", "o-2", "o-3")
     (problem,) = found(either, file)
     assert "was rewritten from one of events 4 to 6 on: " in problem
@@ -192,7 +193,7 @@ def test_a_copied_back_file_is_named(database: str, file: Path, tmp_path: Path) 
     old = shutil.copy(path, tmp_path / "old.db")
     with Governor(database, policy=ALLOW_ALL) as governor:
         session_id = work(governor, "b")
-        governor.checkpoint(file, key=KEY)
+        governor.checkpoints(file, key=KEY).append()
     shutil.copy(old, path)
     assert problems(database) == []
     problem, other = found(database, file)
@@ -206,10 +207,10 @@ def test_an_inserted_session_is_named(either: str, file: Path) -> None:
     with Governor(either, policy=ALLOW_ALL, clock=clock) as governor:
         work(governor, "a")
         clock.advance(timedelta(hours=1))
-        governor.checkpoint(file, key=KEY)
+        governor.checkpoints(file, key=KEY).append()
         clock.advance(timedelta(hours=1))
         work(governor, "after")
-        assert governor.verify_checkpoints(file, key=KEY).problems == []
+        assert governor.checkpoints(file, key=KEY).compare().problems == []
     past = ManualClock()
     with Governor(either, policy=ALLOW_ALL, clock=past) as forger:
         session_id = work(forger, "invented")
@@ -217,7 +218,7 @@ def test_an_inserted_session_is_named(either: str, file: Path) -> None:
     (problem,) = found(either, file)
     assert problem.startswith(f"session {session_id} was inserted: ")
     with Governor(either, policy=ALLOW_ALL, clock=clock) as governor:  # also once it is listed
-        governor.checkpoint(file, key=KEY)
+        governor.checkpoints(file, key=KEY).append()
     assert found(either, file) == [problem]
 
 
@@ -256,14 +257,14 @@ def test_forged_lines(
     with Governor(database, policy=ALLOW_ALL) as governor:
         work(governor, "a")
         for _ in range(3):
-            governor.checkpoint(file, key=KEY)
-        assert governor.verify_checkpoints(file, key=KEY).problems == []
+            governor.checkpoints(file, key=KEY).append()
+        assert governor.checkpoints(file, key=KEY).compare().problems == []
         forged = forge(lines_of(file))
         assert forged != lines_of(file)
         file.write_bytes(b"".join(forged))
-        assert said in governor.verify_checkpoints(file, key=KEY).problems[0]
+        assert said in governor.checkpoints(file, key=KEY).compare().problems[0]
         with pytest.raises(Conflict, match=said):
-            governor.checkpoint(file, key=KEY)
+            governor.checkpoints(file, key=KEY).append()
 
 
 def test_a_line_of_another_file(database: str, file: Path, tmp_path: Path) -> None:
@@ -272,10 +273,10 @@ def test_a_line_of_another_file(database: str, file: Path, tmp_path: Path) -> No
     with Governor(database, policy=ALLOW_ALL) as governor:
         for _ in range(2):
             work(governor, "a")
-            governor.checkpoint(file, key=KEY)
-            governor.checkpoint(other, key=KEY)
+            governor.checkpoints(file, key=KEY).append()
+            governor.checkpoints(other, key=KEY).append()
         file.write_bytes(lines_of(file)[0] + lines_of(other)[1])
-        assert governor.verify_checkpoints(file, key=KEY).problems == [
+        assert governor.checkpoints(file, key=KEY).compare().problems == [
             "line 2 of the checkpoints does not follow from the line before it"
         ]
 
@@ -284,13 +285,13 @@ def test_another_key(database: str, file: Path) -> None:
     """Broken if what another key has signed is believed, or a file is gone on with under another key."""
     with Governor(database, policy=ALLOW_ALL) as governor:
         work(governor, "a")
-        governor.checkpoint(file, key=KEY)
+        governor.checkpoints(file, key=KEY).append()
         other = b"a secret of somebody else"
-        assert "another key" in governor.verify_checkpoints(file, key=other).problems[0]
+        assert "another key" in governor.checkpoints(file, key=other).compare().problems[0]
         with pytest.raises(Conflict, match="another key"):
-            governor.checkpoint(file, key=other)
+            governor.checkpoints(file, key=other).append()
         with pytest.raises(Misuse, match="at least 16 bytes"):
-            governor.checkpoint(file, key=b"short")
+            governor.checkpoints(file, key=b"short").append()
 
 
 def test_a_public_key_verifies_and_does_not_sign(database: str, file: Path) -> None:
@@ -305,14 +306,14 @@ def test_a_public_key_verifies_and_does_not_sign(database: str, file: Path) -> N
     public = private.public_key().public_bytes(*form)
     with Governor(database, policy=ALLOW_ALL) as governor:
         work(governor, "a")
-        assert governor.checkpoint(file, key=pem).algorithm == "ed25519"
-        assert governor.verify_checkpoints(file, key=public).problems == []
-        theirs = governor.verify_checkpoints(file, key=stranger.public_key().public_bytes(*form))
+        assert governor.checkpoints(file, key=pem).append().algorithm == "ed25519"
+        assert governor.checkpoints(file, key=public).compare().problems == []
+        theirs = governor.checkpoints(file, key=stranger.public_key().public_bytes(*form)).compare()
         assert "another key" in theirs.problems[0]
         with pytest.raises(Misuse, match="public key"):
-            governor.checkpoint(file, key=public)
+            governor.checkpoints(file, key=public).append()
         file.write_bytes(file.read_bytes().replace(b'"sessions":1', b'"sessions":2'))
-        assert "altered" in governor.verify_checkpoints(file, key=public).problems[0]
+        assert "altered" in governor.checkpoints(file, key=public).compare().problems[0]
 
 
 @pytest.mark.parametrize("kept", [1, 40, -2])
@@ -320,14 +321,14 @@ def test_a_line_that_was_not_written_to_its_end(database: str, file: Path, kept:
     """Broken if a crash in the middle of a write spoils the file, truncates it, or is not told of."""
     with Governor(database, policy=ALLOW_ALL) as governor:
         work(governor, "a")
-        governor.checkpoint(file, key=KEY)
+        governor.checkpoints(file, key=KEY).append()
         good = file.read_bytes()
-        governor.checkpoint(file, key=KEY)
+        governor.checkpoints(file, key=KEY).append()
         torn = good + lines_of(file)[1][:kept]
         file.write_bytes(torn)
-        assert governor.checkpoint(file, key=KEY).number == 2
+        assert governor.checkpoints(file, key=KEY).append().number == 2
         assert file.read_bytes().startswith(torn + b"\n")
-        comparison = governor.verify_checkpoints(file, key=KEY)
+        comparison = governor.checkpoints(file, key=KEY).compare()
     assert comparison.problems == []
     assert comparison.notes == [
         "line 2 of the checkpoints was not written to its end, or was destroyed"
@@ -339,34 +340,38 @@ def test_idle(either: str, file: Path) -> None:
     clock = ManualClock()
     with Governor(either, policy=ALLOW_ALL, clock=clock) as governor:
         work(governor, "a")
-        first = governor.checkpoint(file, key=KEY)
+        first = governor.checkpoints(file, key=KEY).append()
         clock.advance(timedelta(minutes=1))
-        second = governor.checkpoint(file, key=KEY)
+        second = governor.checkpoints(file, key=KEY).append()
     assert (len(first.changed), second.changed) == (1, [])
     assert (first.root, first.sessions, first.events) == (second.root, 1, 6)
     assert second.at - first.at == timedelta(minutes=1)
 
 
 @settings(max_examples=25)
-@given(steps=st.lists(st.sampled_from(["checkpoint", "session", "note", "halt"]), max_size=12))
+@given(
+    steps=st.lists(st.sampled_from(["checkpoint", "session", "note", "halt", "usage"]), max_size=12)
+)
 def test_no_false_alarm(tmp_path_factory: pytest.TempPathFactory, steps: list[str]) -> None:
     """Broken if what legitimately happens after a checkpoint disagrees with it, in any order."""
     place = tmp_path_factory.mktemp("history")
     file = place / "checkpoints.jsonl"
     with Governor(f"sqlite:///{place / 'i.db'}", policy=ALLOW_ALL) as governor:
-        governor.checkpoint(file, key=KEY)
+        governor.checkpoints(file, key=KEY).append()
         with governor.session("long", agent="bot") as session:
             for step in steps:
                 if step == "checkpoint":
-                    governor.checkpoint(file, key=KEY)
+                    governor.checkpoints(file, key=KEY).append()
                 elif step == "session":
                     work(governor, "short", calls=1)
                 elif step == "note":
                     session.record("noted", {"n": 1})
+                elif step == "usage":
+                    governor.record_usage(model="m", cost_usd="0.001")
                 else:
                     halt = governor.halt(reason="drill", by="ann", tool="wire").halt
                     governor.release(halt.id, reason="over", by="ann")
-        assert governor.verify_checkpoints(file, key=KEY).problems == []
+        assert governor.checkpoints(file, key=KEY).compare().problems == []
 
 
 def test_beside_writers(either: str, file: Path) -> None:
@@ -378,6 +383,7 @@ def test_beside_writers(either: str, file: Path) -> None:
         runs = 0
         while not over.is_set():
             work(governor, f"s-{number}")
+            governor.record_usage(model="m", cost_usd="0.001")
             runs += 1
         return runs
 
@@ -385,12 +391,56 @@ def test_beside_writers(either: str, file: Path) -> None:
         writers = [pool.submit(write, governor, number) for number in range(4)]
         ready.wait()
         try:
-            made = [governor.checkpoint(file, key=KEY) for _ in range(8)]
+            made = [governor.checkpoints(file, key=KEY).append() for _ in range(8)]
         finally:
             over.set()
         assert min(writer.result() for writer in writers) > 0
-        assert governor.verify_checkpoints(file, key=KEY).problems == []
+        assert governor.checkpoints(file, key=KEY).compare().problems == []
     assert made[0].events < made[-1].events  # they wrote meanwhile
+
+
+@pytest.mark.parametrize(
+    ("forge", "alone"),
+    [
+        ("DELETE FROM usage WHERE model = 'm-2'", None),
+        ("UPDATE usage SET cost_nano = 1 WHERE model = 'm-2'", "its hash is another"),
+        ("UPDATE usage SET position = position + 7 WHERE model = 'm-1'", None),
+    ],
+)
+def test_changed_usage_is_named(either: str, file: Path, forge: str, alone: str | None) -> None:
+    """Broken if what was recorded outside of sessions can be changed or vanish, which no session's chain shows."""
+    with Governor(either, policy=ALLOW_ALL) as governor:
+        kept = governor.checkpoints(file, key=KEY)
+        for number in range(4):
+            governor.record_usage(model=f"m-{number}", cost_usd="0.001")
+            kept.append()
+        before, until = (json.loads(line)["checkpoint"]["at"][:19] for line in lines_of(file)[1:3])
+    run(either, forge)
+    by_itself, compared = problems(either), found(either, file)
+    if alone is not None:  # the row is there, with its hash: what it says is compared with that
+        assert ([alone in one for one in by_itself], compared) == ([True], [])
+        return
+    assert (by_itself, len(compared)) == ([], 1)
+    if "m-2" in forge:
+        assert compared[0] == (
+            "usage outside of sessions was changed: what was recorded from "
+            f"{before.replace('T', ' ')}Z to {until.replace('T', ' ')}Z is another"
+        )
+
+
+def test_usage_of_a_host_that_has_not_committed(postgres: str, file: Path) -> None:
+    """Broken if a checkpoint claims places that a transaction of a host still fills, and later calls that tampering."""
+    engine = create_engine(make_url(postgres).set(drivername="postgresql+psycopg"))
+    with Governor(postgres, policy=ALLOW_ALL) as governor:
+        kept = governor.checkpoints(file, key=KEY)
+        with engine.begin() as host:
+            governor.record_usage(model="m-1", cost_usd="0.001", within=host)
+            governor.record_usage(model="m-2", cost_usd="0.001")
+            assert kept.append().changed == []
+        assert kept.compare().problems == []
+        assert [name for name, *_ in kept.append().changed] == ["usage"]
+        assert kept.compare().problems == []
+    engine.dispose()
 
 
 def cli(store: str, *arguments: str) -> subprocess.CompletedProcess[str]:

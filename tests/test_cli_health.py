@@ -119,6 +119,7 @@ def test_a_day_on_the_desk(governor: Make, cli: Cli) -> None:
     assert "3 calls decided, 1 let through" in card
     assert r"1 allow policy:desk\x1b[2J\u202e/look" in card
     assert "ended 1 returned" in card
+    assert "sessions 1 paused, 1 opened" in card
     assert "\x1b" not in card
     assert "\u202e" not in card
     assert told(cli, "scorecard")["decisions"] == {"allow": 1, "ask": 1, "deny": 1}

@@ -14,6 +14,7 @@ from interlock import Governor
 from interlock.events import CallDecided, CallFinished, TicketResolved
 from interlock.store.events import whole_history
 from interlock.store.sessions import newest
+from tests.otlp_receiver import attributes, receiving
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -39,6 +40,12 @@ PRINTS = {
         r"^cost +\$200\.001035",
         r"^\$ interlock sessions show ",
         r"^1 of 1 sessions verified$",
+    ],
+    "checkpoint_collector.py": [
+        r"^checkpoint 1: 1 sessions, 4 events$",
+        r"^checkpoint 2: 2 sessions, 8 events$",
+        r"^the database by itself: all of its sessions are sound$",
+        r"^the collector: session \S+ is gone: at .*Z it had 4 events$",
     ],
     "claude_agent.py": [
         r"^Bash is denied: no rule matches, and the policy's default is deny\. Do not retry it\.$",
@@ -97,6 +104,23 @@ PRINTS = {
         r"^  pending tickets 0, model calls 1, audit rows 1$",
         r"^409 o-1 was refunded before$",
         r"^  pending tickets 1, model calls 1, audit rows 1$",
+    ],
+    "mcp_proxy.py": [
+        r"^balance\(\): 1200 dollars$",
+        r"^pay\(amount=20\): 20 dollars paid$",
+        r"^close_account\(\): bank\.close_account is denied: no rule matches, and the policy's default is deny\.",
+        r"^pay\(amount=900\): bank\.pay needs approval by payments-oncall: rule large says ask\. It did not run; ",
+        r"^ann says yes, in another process$",
+        r"^pay\(amount=900\): 900 dollars paid$",
+    ],
+    "openai_handoff.py": [
+        r"^front-desk: transfer_to_legal is denied: lawyers are called by people\. Do not retry it\.$",
+        r'^front-desk: {"assistant": "billing"}$',
+        r"^with billing: waits$",
+        r'^refund {"amount":900,"order_id":"o-1"} waits for payments-oncall$',
+        r"^ann says yes$",
+        r"^billing: 900 dollars of o-1 paid back$",
+        r"^with billing: Your money is on its way\.$",
     ],
     "postgres_workers.py": [
         r"^The tables are of version 0001, made now\.$",
@@ -255,6 +279,46 @@ def test_demo_starts_afresh_and_its_suggestions_work(tmp_path: Path) -> None:
         ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert (ran.returncode, ran.stderr) == (0, "")
         assert ran.stdout.strip() != ""
+
+
+def test_demo_sends_its_traces_where_it_is_told(tmp_path: Path) -> None:
+    """Broken if the demo traces nothing for who names a collector, or not as one trace for each run of the agent."""
+    with receiving() as received:
+        _run(tmp_path, "support_desk.py", OTEL_EXPORTER_OTLP_ENDPOINT=received.url)
+    runs = {span.span_id: span for span in received.spans("support_desk")}
+    denied = [span for span in received.spans() if span.name == "govern delete_customer [deny]"]
+
+    assert [span.name for span in runs.values()] == ["invoke_agent support-bot"] * 2
+    assert len({span.trace_id for span in runs.values()}) == 2
+    assert {span.parent_span_id for span in received.spans()} == set(runs)
+    assert [attributes(span)["interlock.decision.authors"] for span in denied] == [
+        ("policy:support-desk",)
+    ]
+
+
+def test_demo_says_what_it_needs_for_traces(tmp_path: Path) -> None:
+    """Broken if who names a collector and lacks the SDK gets no traces and no word, or a stack trace."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\nsys.modules['opentelemetry.sdk.trace'] = None", "utf-8"
+    )
+    ran = subprocess.run(
+        [sys.executable, EXAMPLES / "support_desk.py"],
+        cwd=tmp_path,
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(tmp_path),
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
+        },
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert re.fullmatch(
+        r"OTEL_EXPORTER_OTLP_ENDPOINT is set, and .*opentelemetry\.sdk\.trace.*: "
+        r"pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http\n",
+        ran.stderr,
+    )
 
 
 def test_demo_prints_where_its_signs_cannot_be_shown(tmp_path: Path) -> None:

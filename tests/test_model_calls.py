@@ -44,7 +44,7 @@ def books(either: str, recorder: Recorder) -> Iterator[Governor]:
     with Governor(either, policy=POLICY, plugins=[recorder]) as books:
         yield books
         assert [report.problem for report in books.verify() if report.problem] == []
-        assert books.verify_budgets() == []
+        assert books.verify_books() == {}
 
 
 @pytest.fixture
@@ -281,7 +281,7 @@ def test_an_overrun_is_booked_and_told_where_the_budget_says_so(either: str) -> 
                 session.model_call(model="m-1", estimate=MOST),
             ):
                 pytest.fail("it ran")
-            assert books.verify_budgets() == []
+            assert books.verify_books() == {}
 
 
 def test_a_budget_lets_only_its_models_through(either: str) -> None:

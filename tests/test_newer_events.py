@@ -194,7 +194,7 @@ def test_budgets_are_not_summed_over_newer_events(open_session: tuple[Governor, 
     """Broken if sums that leave something out are called right, or wrong."""
     governor, session = open_session
     governor.write(write_newer, session.id, *NEWER_VERSION)
-    [problem] = governor.verify_budgets()
+    [problem] = governor.verify_books()["budgets"]
     assert "upgrade interlock" in problem
 
 
@@ -242,9 +242,10 @@ def test_the_command_line_shows_newer_events(
     code, shown = said("verify")
     assert (code, "its chain is sound" in shown and "0 of 1 sessions" in shown) == (1, True)
     code, shown = said("verify", "--json")
-    session_told, counters_told = map(json.loads, shown.splitlines())
+    session_told, *books_told = map(json.loads, shown.splitlines())
     assert (code, "upgrade" in session_told["newer"]) == (1, True)
-    assert "upgrade" in counters_told["counters"]
+    assert [list(one) for one in books_told] == [["budgets"], ["leases"], ["counters"]]
+    assert all("upgrade" in why for one in books_told for why in one.values())
 
 
 def test_a_recorder_keeps_to_what_it_knows() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import types
+import typing
 from typing import Any
 
 import pytest
 
 import interlock
-from interlock import errors, events, hookspecs, testing
+from interlock import _governed, errors, events, hookspecs, testing
 
 NAMES = [
     "AlreadyDone",
@@ -82,6 +83,13 @@ def test_each_says_what_it_is(name: str) -> None:
     assert len(text) > 20
     if inspect.isclass(value):
         assert text not in {inspect.cleandoc(base.__doc__ or "") for base in value.__mro__[1:]}
+
+
+def test_checkers_know_every_option_of_governed() -> None:
+    """Broken if an option works, and users' type checkers and editors say that there is none of that name."""
+    _bare, with_options = typing.get_overloads(interlock.governed)
+    taken = list(inspect.signature(_governed._govern).parameters)
+    assert taken == ["function", *inspect.signature(with_options).parameters]
 
 
 def members(value: Any) -> list[tuple[str, Any]]:

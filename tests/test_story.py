@@ -13,13 +13,13 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from interlock import Governor, events
+from interlock import ApprovalNeeded, Governor, events, governed
 from interlock._story import CallTold, EventTold, Line, Story
 from interlock._ticket import TicketState
 from interlock._verdict import Opinion, Verdict
 from interlock.cli import wording
 from interlock.cli.telling import Telling
-from interlock.store import sessions
+from interlock.store import sessions, tickets
 from interlock.store.events import history
 from interlock.testing import ManualClock
 from tests import eventful
@@ -91,6 +91,31 @@ def test_totals_are_what_the_state_says(lived: Any) -> None:
     assert tuple(state.running) == totals.running
     assert (totals.asked, totals.approved, totals.denied, totals.lapsed) == (6, 2, 1, 3)
     assert totals.longest_wait_us == 254_000_000
+
+
+def test_a_yes_that_nobody_used_is_told_as_that(database: str) -> None:
+    """Broken if a question that a person answered is said to have had no answer, or is counted as both."""
+
+    @governed
+    def pay(amount: int) -> int:
+        return amount
+
+    policy = {"version": 1, "name": "p", "rules": [{"id": "r", "tools": ["pay"], "verdict": "ask"}]}
+    with Governor(database, policy=policy) as governor:
+        with governor.session("s", agent="bot") as session:
+            for amount in (1, 2):
+                with pytest.raises(ApprovalNeeded) as asked:
+                    pay(amount)
+            governor.write(tickets.approve, asked.value.ticket.id, by="ann")
+            governor.record_usage(model="m", input_tokens=7, cost_usd=1)
+        recorded = governor.read(lambda c: list(history(c, session.id)))
+    lines, story = told(recorded)
+    said = [wording.happened(one)[1] for one in lines if isinstance(one, EventTold)]
+    assert "the question about call 1 was not answered" in said
+    assert "the yes to call 2 was not used" in said
+    assert "m: 7 tokens in, $1" in said
+    totals = story.totals
+    assert (totals.asked, totals.approved, totals.denied, totals.lapsed) == (2, 1, 0, 1)
 
 
 def test_an_approval_says_who_and_after_how_long(lived: Any) -> None:

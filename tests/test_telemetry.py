@@ -285,6 +285,17 @@ def test_a_request_ahead_of_its_call(books: Governor, traces: Traces, recorder: 
     assert recorded(recorder, TicketOpened).trace == ids(decision)
 
 
+def test_a_request_made_before(books: Governor, traces: Traces) -> None:
+    """Broken if asking whether a ticket is answered makes a trace, with nothing in it, each time."""
+    with books.session("s", agent="bot") as session:
+        opened = session.ticket(Tool(name="refund"), {})
+        again = session.ticket(Tool(name="refund"), {})
+
+    assert opened is not None
+    assert again == opened
+    assert traces.names == ["govern refund [ask]", "governed_call refund"]
+
+
 @pytest.mark.promise(7)
 def test_sampled_out(shape: Shape, governor: MakeGovernor, recorder: Recorder) -> None:
     """Broken if a row of an unsampled trace has no ids, or claims that the trace was kept."""

@@ -144,6 +144,43 @@ async def test_what_cannot_be_read(
     assert [one for one in recorder.events if isinstance(one, CallDecided)] == []
 
 
+class Equal:
+    """Tools that are equal, whatever they do."""
+
+    def __init__(self, says: str) -> None:
+        self.says = says
+        self.__name__ = "look"
+
+    def __call__(self) -> str:
+        """Look."""
+        return self.says
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Equal)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+async def test_equal_tools_are_not_taken_for_each_other(opened: Any, run: Any) -> None:
+    """Broken if a tool runs that another turn has offered, or gets its default, because the two are equal."""
+
+    def one(flag: bool = True) -> str:
+        return repr(flag)
+
+    def other(flag: int = 1) -> str:
+        return repr(flag)
+
+    _, session = opened
+    told = []
+    for tool in (Equal("this"), Equal("that")):
+        told += [one.text for one in await run(session, use("look"), tools=[tool])]
+    for function in (one, other):
+        made = await run(session, use("look"), tools={"look": function})
+        told += [one.text for one in made]
+    assert told == ["this", "that", "True", "1"]
+
+
 async def test_a_tool_that_nobody_offers(opened: Any, run: Any) -> None:
     """Broken if a model that invents a tool ends the loop."""
     (result,) = await run(opened[1], use("fly"), tools=[pay])

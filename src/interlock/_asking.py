@@ -26,10 +26,10 @@ class Answer(msgspec.Struct, frozen=True):
     comment: str | None = None
 
 
-Reply: TypeAlias = "Answer | bool | None"
+Reply: TypeAlias = Answer | bool | None
 """An answer, or the plain yes or no of one; None: there is none, which is a no for now."""
 
-Approver: TypeAlias = Callable[[Ticket], "Reply | Awaitable[Reply]"]
+Approver: TypeAlias = Callable[[Ticket], Reply | Awaitable[Reply]]
 """Asks a human about a ticket, sync or async."""
 
 

@@ -9,21 +9,17 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 import msgspec
 from sqlalchemy import Connection
 
-from interlock import _checkpoints
-from interlock._checkpoint import Checkpoint
-from interlock._checkpoints import Comparison
+from interlock._checkpoints import Checkpoints, place_of
 from interlock._feed import Feed
 from interlock._halt import Halt
 from interlock._lease import LeaseKey, Occupancy
 from interlock._plugins import Plugins
 from interlock._signing import signing_key
 from interlock.events import Recorded
-from interlock.store import halts, leases, verify_counters
+from interlock.store import halts, leases, verify_books
 from interlock.store.engine import Store
 from interlock.store.health import Health, health
 from interlock.store.verify import Report, orphans, session_ids, verify
-from interlock.store.verify_budgets import disagreements
-from interlock.store.verify_leases import disagreements as leases_disagreements
 
 if TYPE_CHECKING:  # it costs a host's start-up a tenth of a second
     from sqlalchemy.orm import Session as OrmSession
@@ -206,52 +202,35 @@ class Books:
         for session_id in self.read(orphans):
             yield self.read(verify, session_id)
 
-    def verify_budgets(self) -> list[str]:
-        """Recompute what is reserved and spent of every budget; return a sentence for each row that disagrees."""
-        return self.read(disagreements)
-
-    def verify_counters(self) -> list[str]:
-        """Recompute the counters from the events; return a sentence for each that disagrees."""
-        return self.read(verify_counters.disagreements)
-
-    def verify_leases(self) -> list[str]:
-        """Recompute who holds which lease; return a sentence for each row that disagrees."""
-        return self.read(leases_disagreements)
-
-    def checkpoint(self, path: Path | str, *, key: bytes) -> Checkpoint:
+    def verify_books(self) -> dict[str, list[str]]:
         """
-        Append a signed checkpoint of how far every session has come to the file at *path*; return it once durable.
+        Recompute what is no session's alone; return for each book that disagrees a sentence for each row that does.
 
-        Keep the file, and the key, where whoever can write to the database cannot.
+        The books are `budgets`, `leases`, `counters`, `halts`, `usage` and `commands`; empty: all agree. The whole
+        history is read once.
+        """
+        return self.read(verify_books.disagreements)
+
+    def checkpoints(self, to: Path | str, *, key: bytes, token: str | None = None) -> Checkpoints:
+        """
+        Return the signed checkpoints of this store that are kept in *to*, to append to and to compare with.
+
+        Keep them, and the key, where whoever can write to the database cannot.
+
+        Example: `governor.checkpoints("checkpoints.jsonl", key=key).append()`.
 
         Args:
-            path: The file, a line for each checkpoint; it is made if it is not there, and never truncated.
-            key: A secret of at least 16 bytes, or PEM of an Ed25519 private key.
+            to: A file, a line for each checkpoint, which is made if it is not there, and never truncated; or a URL,
+                where `GET` returns the lines and `POST` appends one.
+            key: A secret of at least 16 bytes, or PEM of an Ed25519 key; the private one to append, the public one to
+                compare.
+            token: The bearer token for the URL.
 
         Raises:
-            Misuse: the key cannot be used, or is another than the file's.
-            Conflict: what the file holds is not sound.
-            StoreUnavailable: the store did not answer; nothing was written.
-            OSError: the file cannot be read or written.
+            Misuse: the key or the token cannot be used.
+            PluginError: what it takes for such a key or URL is not installed.
         """
-        return _checkpoints.append(self._store, Path(path), signing_key(key)).checkpoint
-
-    def verify_checkpoints(self, path: Path | str, *, key: bytes) -> Comparison:
-        """
-        Compare the store with the checkpoints in the file at *path*: what is gone or rewritten since is named.
-
-        It compares heads; `verify` recomputes what leads to them. Only both together find everything.
-
-        Args:
-            path: What `checkpoint` has written.
-            key: What it was signed with, or PEM of the public key.
-
-        Raises:
-            Misuse: the key cannot be used.
-            StoreUnavailable: the store did not answer.
-            OSError: the file cannot be read.
-        """
-        return _checkpoints.compare(self._store, Path(path), signing_key(key))
+        return Checkpoints(self._store, place_of(to, token), signing_key(key))
 
     def _show(self, result: object) -> None:
         for recorded in result if isinstance(result, list) else [result]:

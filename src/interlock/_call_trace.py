@@ -234,6 +234,8 @@ class CallTrace:
             finished = recorded.event
             if isinstance(finished, CallFinished):
                 self._framework.set_attributes(_reviewed(finished))
+        elif recorded is None and self._decision.is_recording():
+            self._root = None  # nothing was decided: there is nothing that it would hold together
         self._end_all()
 
     @fails_open

@@ -7,7 +7,7 @@ before it, the first line all, so a session that is over is listed once; its roo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
 
@@ -15,19 +15,28 @@ import msgspec
 
 from interlock import _canonical
 from interlock._signing import SigningKey
-from interlock.errors import Misuse
+from interlock.errors import Conflict, Misuse
 
 FIRST = "0" * 64
 """What stands for the digest of the line before the first."""
 
 HALTS = "halts"
-"""The stream that is no session: the log of halts."""
+USAGE = "usage"
+"""The streams that are no sessions: the log of halts, and usage outside of sessions."""
 
 _PREFIX = b"interlock.checkpoint.v1\n"
 
 
+class Overtaken(Conflict):
+    """Somebody else has appended since the lines were read; nothing was written."""
+
+
 class Head(NamedTuple):
-    """The last event of a stream: its number and its hash."""
+    """
+    The last of a stream: its number and its hash.
+
+    Of usage outside of sessions the number is the last row's position, and the hash is the digest of all up to it.
+    """
 
     seq: int
     hash: str
@@ -40,7 +49,8 @@ class Heads(msgspec.Struct, frozen=True):
     Attributes:
         at: The store's time.
         position: All events with a place in the feed up to this one are in it.
-        heads: The last event of each session by its id, and of the log of halts.
+        heads: The last event of each session by its id, and of the streams that are no sessions; those that are not
+            here have not changed since the checkpoint before.
     """
 
     at: datetime
@@ -61,7 +71,8 @@ class Checkpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         position: All events with a place in the feed up to this one are covered.
         root: The digest of all heads that the store had: canonical JSON of `[[id, seq, hash], …]` by id. Two stores
             with the same root have the same history.
-        changed: The heads that are others than in the line before, by id; `halts` is the log of halts.
+        changed: The heads that are others than in the line before, by id; `halts` is the log of halts, `usage` is
+            usage outside of sessions.
         algorithm: What it is signed with: `hmac-sha256` or `ed25519`.
         key: Which key it is signed with: the beginning of a digest.
     """
@@ -87,30 +98,72 @@ class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Chain(msgspec.Struct):
     """
-    What lines say together.
+    What lines say together, as far as they were read.
 
     Attributes:
+        witnessed: Every head that a line tells of, in their order: the stream, the head, and the line's time; None:
+            nobody wants to know.
         last: The last checkpoint that could be read; None: there is none.
         digest: The digest of its line.
         heads: All heads, as of that line.
-        witnessed: Every head that a line tells of, in their order: the stream, the head, and the line's time.
         since: For each session, the time of the line before the one that told of it first; None: there is none.
+        lines: How many lines were read.
+        is_whole: Whether the last one was written to its end.
         problems: What is wrong with the lines, a sentence each.
         notes: What is no fault and yet should be known, a sentence each.
     """
 
+    witnessed: list[tuple[str, Head, datetime]] | None
     last: Checkpoint | None = None
     digest: str = FIRST
     heads: dict[str, Head] = {}
-    witnessed: list[tuple[str, Head, datetime]] = []
     since: dict[str, datetime | None] = {}
+    lines: int = 0
+    is_whole: bool = True
     problems: list[str] = []
     notes: list[str] = []
+
+    def read(self, written: bytes, key: SigningKey) -> None:
+        """
+        Take what was written after the lines that were read; a line that is wrong is not believed.
+
+        A line that was not written to its end, by a process that was killed, is a note, if the line after it follows
+        from the one before it.
+        """
+        for part in written.split(b"\n"):
+            if part:
+                self._read_line(part, key)
+        self.is_whole = written.endswith(b"\n") if written else self.is_whole
+
+    def _read_line(self, written: bytes, key: SigningKey) -> None:
+        self.lines += 1
+        name = f"line {self.lines} of the checkpoints"
+        line = _decoded(written)
+        if line is None:
+            self.notes.append(f"{name} was not written to its end, or was destroyed")
+            return
+        problem = _fault(self, line, written, key)
+        if problem is not None:
+            self.problems.append(f"{name} {problem}")
+            if not _is_signed(line, key):
+                return
+        self._take(line, written)
+
+    def _take(self, line: Line, written: bytes) -> None:
+        checkpoint = line.checkpoint
+        before = None if self.last is None else self.last.at
+        for name, seq, digest in checkpoint.changed:
+            head = Head(seq, digest)
+            self.heads[name] = head
+            if self.witnessed is not None:
+                self.witnessed.append((name, head, checkpoint.at))
+                self.since.setdefault(name, before)
+        self.last, self.digest = checkpoint, _canonical.digest(written)
 
 
 def next_line(chain: Chain, seen: Heads, key: SigningKey) -> tuple[Checkpoint, bytes]:
     """
-    Return the checkpoint of *seen* that follows *chain*, and its line without the end of the line.
+    Return the checkpoint of *chain* and what was *seen* since, and its line without the end of the line.
 
     Raises:
         Misuse: *key* is a public key, or another one than the last line is signed with.
@@ -122,15 +175,16 @@ def next_line(chain: Chain, seen: Heads, key: SigningKey) -> tuple[Checkpoint, b
             f"the last checkpoint is signed with key {chain.last.key}, and this is {key.id}; "
             "begin another file with another key"
         )
-    sessions = seen.heads.keys() - {HALTS}
+    heads = {**chain.heads, **seen.heads}
+    sessions = heads.keys() - {HALTS, USAGE}
     checkpoint = Checkpoint(
         number=1 if chain.last is None else chain.last.number + 1,
         previous=chain.digest,
         at=seen.at,
         sessions=len(sessions),
-        events=sum(seen.heads[name].seq for name in sessions),
+        events=sum(heads[name].seq for name in sessions),
         position=seen.position,
-        root=root_of(seen.heads),
+        root=root_of(heads),
         changed=[
             (name, head.seq, head.hash)
             for name, head in sorted(seen.heads.items())
@@ -143,49 +197,11 @@ def next_line(chain: Chain, seen: Heads, key: SigningKey) -> tuple[Checkpoint, b
     return checkpoint, _encoded(line)
 
 
-def read_chain(lines: Iterable[bytes], key: SigningKey) -> Chain:
-    """
-    Return what *lines* say together, and what is wrong with them; a line that is wrong is not believed.
-
-    A line that was not written to its end, by a process that was killed, is a note, if the line after it follows from
-    the one before it.
-    """
-    chain = Chain()
-    torn: list[int] = []
-    for place, written in enumerate(lines, 1):
-        line = _decoded(written)
-        if line is None:
-            torn.append(place)
-            continue
-        problem = _fault(chain, line, written, key)
-        if problem is not None:
-            chain.problems.append(f"line {place} of the checkpoints {problem}")
-            if not _is_signed(line, key):
-                continue
-        _take(chain, line, written)
-    chain.notes.extend(
-        f"line {place} of the checkpoints was not written to its end, or was destroyed"
-        for place in torn
-    )
-    return chain
-
-
 def root_of(heads: Mapping[str, Head]) -> str:
     """Return the digest of all heads."""
     return _canonical.digest(
         _canonical.encode([[name, head.seq, head.hash] for name, head in sorted(heads.items())])
     )
-
-
-def _take(chain: Chain, line: Line, written: bytes) -> None:
-    checkpoint = line.checkpoint
-    before = None if chain.last is None else chain.last.at
-    for name, seq, digest in checkpoint.changed:
-        head = Head(seq, digest)
-        chain.heads[name] = head
-        chain.witnessed.append((name, head, checkpoint.at))
-        chain.since.setdefault(name, before)
-    chain.last, chain.digest = checkpoint, _canonical.digest(written)
 
 
 def _fault(chain: Chain, line: Line, written: bytes, key: SigningKey) -> str | None:

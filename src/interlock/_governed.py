@@ -44,6 +44,7 @@ def governed(
     model: str | None = None,
     provider: str | None = None,
     estimate: Estimate | None = None,
+    idempotency_key: str | Iterable[str] = (),
     simulate: Callable[..., Any] | None = None,
     idempotent: bool = False,
     probe: Probe | None = None,
@@ -61,7 +62,7 @@ def governed(function: Any = None, /, **options: Any) -> Any:
 
     Args:
         function: What to govern, when used bare.
-        options: By keyword:
+        options: By keyword, as follows.
         name: What policies, events and spans call it; the function's own name by default.
         kind: `tool`, `model` or `handoff`.
         resource: The name of the argument that says what the call acts on.

@@ -27,32 +27,30 @@ from interlock._clock import Clock, SystemClock
 from interlock._consult import Judges
 from interlock._drive import Machinery
 from interlock._flights import Flights
-from interlock._governed import probe_of, tool_of
+from interlock._given import UNNAMED, budgets_of, policy_of, probes_of
 from interlock._halt import Halt, Halted, HaltTarget, Named
 from interlock._ledger import Entry
 from interlock._model_call import MODEL_CALL, ModelCall
 from interlock._plugins import Plugins
 from interlock._recover import look, recover
-from interlock._recovery import Escalation, Probe, Recovered
+from interlock._recovery import Escalation, Recovered
 from interlock._renewals import Renewals
-from interlock._resumable import Resumable
+from interlock._resumable import Opening, Resumable, opening, resumable
 from interlock._session import Session, session_of
 from interlock._telemetry import Telemetry
-from interlock._ticket import Ticket, TicketState
+from interlock._ticket import Ticket
 from interlock._trial import Trial
 from interlock._usage import Estimate, Fields
 from interlock._verdict import Mode
 from interlock.errors import Conflict, Misuse, NotConfigured, PluginError, PolicyError
 from interlock.evaluators import Panel
-from interlock.events import Recorded, SessionOpened, understood
+from interlock.events import Recorded
 from interlock.policy import Policy, PolicyFile
-from interlock.policy.budgets import Budgets
-from interlock.store import halts, lineage, policies, sessions, tickets
+from interlock.store import halts, policies, sessions
 from interlock.store.commands import Command
 from interlock.store.engine import Store
 from interlock.store.events import history
 from interlock.store.owner import BEAT
-from interlock.store.statements import now
 from interlock.store.usage import Receipt
 
 if TYPE_CHECKING:  # it costs a host's start-up a tenth of a second
@@ -131,7 +129,7 @@ class Governor(Books):
             key=None if digest_key is None else Keyed(digest_key),
         )
         self._file = PolicyFile.of(policy)
-        found = _policy(policy) if self._file is None else self._file.read()
+        found = policy_of(policy) if self._file is None else self._file.read()
         if watch_policy and self._file is None:
             raise Misuse("watch_policy= is for a policy that is a file; this one is not")
         self._watches = watch_policy
@@ -139,7 +137,7 @@ class Governor(Books):
         self._evaluators = evaluators
         known = Plugins(plugins)
         self._offered = known.evaluators()
-        self._budgets = _budgets(found, budgets)
+        self._budgets = budgets_of(found, budgets)
         judges = None if found is None else self._judges(found)
         if heartbeat <= timedelta(0):
             raise Misuse("heartbeat= is longer than nothing")
@@ -187,7 +185,7 @@ class Governor(Books):
         file = self._file if policy is None else PolicyFile.of(policy)
         if policy is None and file is None:
             raise Misuse("the policy did not come from a file; give reload() another one")
-        found = _policy(file.read() if policy is None and file is not None else policy)
+        found = policy_of(file.read() if policy is None and file is not None else policy)
         if found is None:
             raise Misuse("reload() needs a policy")
         judges = self._judges(found)
@@ -251,7 +249,7 @@ class Governor(Books):
             PluginError: an evaluator of its policy is not here.
             StoreUnavailable: the store did not answer.
         """
-        return self._reopened(*self.read(_opening, session_id), on_ask, resumes=session_id)
+        return self._reopened(self.read(opening, session_id), on_ask, resumes=session_id)
 
     def resume(
         self,
@@ -285,7 +283,7 @@ class Governor(Books):
         """
         if inspect.iscoroutinefunction(tool):
             raise Misuse("aresume() runs coroutine functions; resume() does not")
-        found = self.read(_ticket_of, _id_of(ticket))
+        found = self.read(resumable, _id_of(ticket))
         call = found.call(tool, arguments)
         with self._resuming(found).attach():
             return tool(*call.args, **call.kwargs)
@@ -307,46 +305,37 @@ class Governor(Books):
             return await anyio.to_thread.run_sync(
                 partial(self.resume, ticket, tool=tool, arguments=arguments)
             )
-        found = await self.awrite(_ticket_of, _id_of(ticket))  # a read would block
+        found = await self.awrite(resumable, _id_of(ticket))  # a read would block
         call = found.call(tool, arguments)
         with self._resuming(found).attach():
             result = tool(*call.args, **call.kwargs)
         return await result if inspect.isawaitable(result) else result
 
     def _reopened(
-        self,
-        row: sessions.SessionRow,
-        opened: SessionOpened,
-        text: str | None,
-        ancestors: tuple[str, ...],
-        on_ask: OnAsk | None = None,
-        *,
-        resumes: str | None = None,
+        self, found: Opening, on_ask: OnAsk | None = None, *, resumes: str | None = None
     ) -> Session:
-        machinery = self._machinery
+        machinery, digest = self._machinery, found.row.policy
         judges = machinery.judges
-        if text is None:
+        if found.text is None:
             judges = None
-        elif judges is None or judges.policy.digest != row.policy:
-            judges = self._judges(Policy.parse(text, path=f"policy {row.policy}"))
+        elif judges is None or judges.policy.digest != digest:
+            judges = self._judges(Policy.parse(found.text, path=f"policy {digest}"))
         return Session(
             msgspec.structs.replace(machinery, judges=judges),
-            row.name,
-            row.identity,
-            dry_run=opened.mode is Mode.DRY_RUN,
+            found.row.name,
+            found.row.identity,
+            dry_run=found.opened.mode is Mode.DRY_RUN,
             on_ask=on_ask,
             resumes=resumes,
-            ancestors=ancestors,
+            ancestors=found.ancestors,
         )
 
     def _resuming(self, found: Resumable) -> Session:
-        if found.row.policy != found.ticket.policy:
+        if found.opening.row.policy != found.ticket.policy:
             raise Conflict(
                 f"ticket {found.ticket.id} was opened under another policy than that of its session"
             )
-        return self._reopened(found.row, found.opened, found.text, found.ancestors).resuming(
-            found.ticket
-        )
+        return self._reopened(found.opening).resuming(found.ticket)
 
     def record_usage(
         self,
@@ -536,7 +525,7 @@ class Governor(Books):
             StoreUnavailable: what was done before stays done; run it again.
         """
         escalation = Escalation() if self.policy is None else self.policy.escalation
-        probes = _probes(tools)
+        probes = probes_of(tools)
         if dry_run:
             return look(self._store, escalation)
         return recover(self._store, show=self._show, probes=probes, escalation=escalation)
@@ -634,74 +623,5 @@ class Governor(Books):
         self.close()
 
 
-def _probes(tools: Iterable[Callable[..., Any]]) -> dict[str, Probe]:
-    found: dict[str, Probe] = {}
-    for function in tools:
-        tool, probe = tool_of(function), probe_of(function)
-        if tool is None:
-            raise Misuse(f"{function!r} is not governed, so recovery cannot ask it anything")
-        if probe is not None:
-            found[tool.name] = probe
-    return found
-
-
-def _ticket_of(connection: Connection, ticket_id: str) -> Resumable:
-    """Return an approved ticket, and what its session was opened with."""
-    ticket = tickets.get(connection, ticket_id)
-    is_late = now(connection) >= ticket.expires_at
-    if ticket.state is not TicketState.APPROVED or is_late:
-        open_ = ticket.state in {TicketState.PENDING, TicketState.APPROVED}
-        stands = TicketState.EXPIRED if open_ and is_late else ticket.state
-        raise Conflict(
-            f"ticket {ticket_id} is {stands}, so nothing was run: only an approved one is good for a call, once"
-        )
-    return Resumable(ticket, *_opening(connection, ticket.session_id))
-
-
 def _id_of(ticket: Ticket | str) -> str:
     return ticket.id if isinstance(ticket, Ticket) else ticket
-
-
-def _opening(
-    connection: Connection, session_id: str
-) -> tuple[sessions.SessionRow, SessionOpened, str | None, tuple[str, ...]]:
-    """Return a session's row, its first event, the policy that it was opened under, and the sessions around it."""
-    row = sessions.get(connection, session_id)
-    [first] = history(connection, session_id, limit=1)
-    opened = understood(first.event, f"event {first.seq} of session {session_id}")
-    if not isinstance(opened, SessionOpened):
-        raise Conflict(f"session {session_id} is damaged: it does not begin with its opening")
-    text = None if row.policy is None else policies.document(connection, row.policy)
-    return row, opened, text, lineage.ancestors(connection, session_id)
-
-
-def _budgets(policy: Policy | None, given: Iterable[Mapping[str, Any]]) -> Budgets:
-    if policy is None:
-        # What is no list of mappings is told so by the same words as in a policy.
-        listed = (
-            given
-            if isinstance(given, (str, Mapping)) or not isinstance(given, Iterable)
-            else [*given]
-        )
-        return Policy.build({"version": 1, "name": "budgets", "budgets": listed}).budgets
-    if given:
-        raise Misuse("budgets= is for a governor without a policy; write them into the policy")
-    return policy.budgets
-
-
-UNNAMED = "policy:budgets"
-"""In whose name a governor without a policy halts what exceeds its budgets."""
-
-_OBSERVE = {"version": 1, "name": "observe", "mode": "observe", "default": "allow"}
-
-
-def _policy(given: Policy | str | Path | Mapping[str, Any] | None) -> Policy | None:
-    match given:
-        case None | Policy():
-            return given
-        case "observe":
-            return Policy.build(_OBSERVE)
-        case Mapping():
-            return Policy.build(given)
-        case str() | Path():
-            return Policy.load(given)

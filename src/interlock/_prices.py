@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from importlib.metadata import version
 
 from msgspec.structs import replace
@@ -39,7 +40,7 @@ def price(used: ModelUsage, *, plugins: Plugins, at: datetime | None = None) -> 
     if used.usage.tokens is not None:
         listed = _listed(used, at)
         if listed is not None:
-            return Priced(of=used, cost_usd=listed, by=f"genai-prices {version('genai-prices')}")
+            return Priced(of=used, cost_usd=listed, by=_list_name())
     return Priced(of=used, cost_usd=None, by=None)
 
 
@@ -62,6 +63,11 @@ def estimated(call: Call, estimate: Estimate, plugins: Plugins) -> Call:
         used = ModelUsage(model=call.model, provider=call.tool.provider, usage=usage)
         cost = price(used, plugins=plugins).cost_usd
     return replace(call, cost=call.cost if cost is None else cost, tokens=usage.tokens)
+
+
+@cache  # to ask for a version takes longer than to judge a call
+def _list_name() -> str:
+    return f"genai-prices {version('genai-prices')}"
 
 
 def _listed(used: ModelUsage, at: datetime | None) -> Decimal | None:

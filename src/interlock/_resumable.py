@@ -1,4 +1,8 @@
-"""Resumable: an approved ticket, and how the call that it stands for is made again from what is on record of it."""
+"""
+What the books have of what goes on again: an opening, of a session; a resumable, of an approved call.
+
+The call that a ticket stands for is made again from what is on record of it.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,34 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
+from sqlalchemy import Connection
 
 from interlock._edit import by_name
 from interlock._governed import tool_of
 from interlock._restored import restored
-from interlock._ticket import Ticket
+from interlock._ticket import Ticket, TicketState
 from interlock.errors import Conflict, Misuse
-from interlock.events import SessionOpened
+from interlock.events import SessionOpened, understood
+from interlock.store import lineage, policies, sessions, tickets
+from interlock.store.events import history
 from interlock.store.sessions import SessionRow
+from interlock.store.statements import now
+
+
+class Opening(msgspec.Struct, frozen=True):
+    """
+    What a session was opened with.
+
+    Attributes:
+        row, opened: The session, and the event that opened it.
+        text: The document of its policy; None where it has none.
+        ancestors: The sessions that it was opened in.
+    """
+
+    row: SessionRow
+    opened: SessionOpened
+    text: str | None
+    ancestors: tuple[str, ...]
 
 
 class Resumable(msgspec.Struct, frozen=True):
@@ -23,16 +47,11 @@ class Resumable(msgspec.Struct, frozen=True):
 
     Attributes:
         ticket: The ticket, approved.
-        row, opened: Its session, and the event that opened it.
-        text: The document of the policy of that session; None where it has none.
-        ancestors: The sessions that it was opened in.
+        opening: Of its session.
     """
 
     ticket: Ticket
-    row: SessionRow
-    opened: SessionOpened
-    text: str | None
-    ancestors: tuple[str, ...]
+    opening: Opening
 
     def call(self, tool: Callable[..., Any], given: Mapping[str, object]) -> inspect.BoundArguments:
         """
@@ -73,3 +92,38 @@ class Resumable(msgspec.Struct, frozen=True):
                 f"ticket {self.ticket.id} cannot be resumed from the record alone, for of argument {name!r} not all is "
                 f"there: {error}; give it: resume(…, arguments={{{name!r}: …}})"
             ) from None
+
+
+def opening(connection: Connection, session_id: str) -> Opening:
+    """
+    Return what a session was opened with.
+
+    Raises:
+        Conflict: there is no such session, or it does not begin with its opening.
+        NewerRelease: a newer release has opened it.
+    """
+    row = sessions.get(connection, session_id)
+    [first] = history(connection, session_id, limit=1)
+    opened = understood(first.event, f"event {first.seq} of session {session_id}")
+    if not isinstance(opened, SessionOpened):
+        raise Conflict(f"session {session_id} is damaged: it does not begin with its opening")
+    text = None if row.policy is None else policies.document(connection, row.policy)
+    return Opening(row, opened, text, lineage.ancestors(connection, session_id))
+
+
+def resumable(connection: Connection, ticket_id: str) -> Resumable:
+    """
+    Return an approved ticket, and what its session was opened with.
+
+    Raises:
+        Conflict: there is no such ticket, or it is not approved, or no longer.
+    """
+    ticket = tickets.get(connection, ticket_id)
+    is_late = now(connection) >= ticket.expires_at
+    if ticket.state is not TicketState.APPROVED or is_late:
+        open_ = ticket.state in {TicketState.PENDING, TicketState.APPROVED}
+        stands = TicketState.EXPIRED if open_ and is_late else ticket.state
+        raise Conflict(
+            f"ticket {ticket_id} is {stands}, so nothing was run: only an approved one is good for a call, once"
+        )
+    return Resumable(ticket, opening(connection, ticket.session_id))

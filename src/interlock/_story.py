@@ -87,11 +87,13 @@ class EventTold(Told, frozen=True, kw_only=True, tag="event"):
         event: The event; of a newer release, what can be read of it.
         number: The number of the call that it is about.
         waited_us: Of an answer, how long after the question it came, in microseconds.
+        unused: Whether it ends a yes that was never used.
     """
 
     event: events.Event | events.NewerEvent
     number: int | None = None
     waited_us: int | None = None
+    unused: bool = False
 
 
 Line: TypeAlias = CallTold | EventTold
@@ -111,7 +113,7 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", tag="t
         unpriced: How many of them nobody knows the cost of, though they used a model.
         tokens: How many tokens they used, as far as that is known.
         tool_us: How long tools ran, all together, in microseconds.
-        asked, approved, denied, lapsed: How many tickets were opened, and how they ended.
+        asked, approved, denied, lapsed: How many tickets were opened, and how they were answered, or were not.
         longest_wait_us: The longest time between a question and its answer, in microseconds.
         took_us: The time from the first event to the last, in microseconds.
     """
@@ -150,6 +152,7 @@ class _Question:
         self.asked_at = asked_at
         self.approvals: tuple[Approval, ...] = ()
         self.waited_us: int | None = None
+        self.is_approved = False
 
 
 class _Begun:
@@ -263,12 +266,14 @@ class Story:
     def _happened(self, event: events.Event | events.NewerEvent, recorded: events.Recorded) -> None:
         number: int | None = None
         waited: int | None = None
+        unused = False
         match event:
             case events.TicketOpened():
                 self._counts["asked"] += 1
                 number = self._counts["calls"]
                 self._questions[event.ticket_id] = _Question(number, recorded.at)
             case events.TicketApproved() | events.TicketResolved():
+                unused = self._is_approved(event.ticket_id) and _has_lapsed(event)
                 number, waited = self._answered(event, recorded)
             case events.CallRecovered():
                 number = self._recovered(event)
@@ -279,7 +284,9 @@ class Story:
                 self._counts["unpriced"] += event.cost_usd is None
             case _:  # it changes nothing that is added up
                 pass
-        line = EventTold(**self._place(recorded), event=event, number=number, waited_us=waited)
+        line = EventTold(
+            **self._place(recorded), event=event, number=number, waited_us=waited, unused=unused
+        )
         self._lines.append(_Begun(line, waits=False))
 
     def _recovered(self, event: events.CallRecovered) -> int | None:
@@ -296,8 +303,8 @@ class Story:
         state = TicketState.PENDING if isinstance(event, events.TicketApproved) else event.state
         self._counts["approved"] += state is TicketState.APPROVED
         self._counts["denied"] += state is TicketState.DENIED
-        lapsed = state in {TicketState.EXPIRED, TicketState.CANCELLED}
-        self._counts["lapsed"] += lapsed
+        lapsed = _has_lapsed(event)
+        self._counts["lapsed"] += lapsed and not self._is_approved(event.ticket_id)
         if question is None:
             return None, None
         if lapsed:
@@ -309,8 +316,13 @@ class Story:
         if state is TicketState.DENIED:
             del self._questions[event.ticket_id]
         else:
+            question.is_approved = state is TicketState.APPROVED
             question.approvals += (Approval(event.by, recorded.at, event.comment),)
         return question.number, waited
+
+    def _is_approved(self, ticket_id: str) -> bool:
+        question = self._questions.get(ticket_id)
+        return question is not None and question.is_approved
 
     def _spent(self, cost: Decimal | None, tokens: int | None) -> None:
         self._cost = _EXACTLY.add(self._cost, cost or 0)
@@ -327,3 +339,8 @@ class Story:
 
 def _between(start: datetime | None, end: datetime | None) -> int:
     return 0 if start is None or end is None else (end - start) // _MICROSECOND
+
+
+def _has_lapsed(event: events.TicketApproved | events.TicketResolved) -> bool:
+    lapsed = {TicketState.EXPIRED, TicketState.CANCELLED}
+    return isinstance(event, events.TicketResolved) and event.state in lapsed

@@ -77,7 +77,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.input_tokens + self.output_tokens
 
 
-Estimate: TypeAlias = "Usage | Callable[[Mapping[str, Any]], Usage]"
+Estimate: TypeAlias = Usage | Callable[[Mapping[str, Any]], Usage]
 """What a call will use at most: known beforehand, or found from its arguments by name, as they are judged."""
 
 

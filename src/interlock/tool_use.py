@@ -11,6 +11,8 @@ import inspect
 import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from types import FunctionType
 from typing import Any, TypeAlias
 
 import anyio
@@ -19,7 +21,7 @@ import msgspec
 import pydantic
 
 from interlock._call import Tool
-from interlock._governed import tool_of
+from interlock._governed import GovernedFunction, tool_of
 from interlock._schema import schema_digest
 from interlock._scope import current_call
 from interlock._session import Session
@@ -62,7 +64,7 @@ class ToolResult(msgspec.Struct, frozen=True, kw_only=True):
     error: Exception | None = None
 
 
-Tools: TypeAlias = "Iterable[Callable[..., Any]] | Mapping[str, Callable[..., Any]]"
+Tools: TypeAlias = Iterable[Callable[..., Any]] | Mapping[str, Callable[..., Any]]
 """Functions, governed or not, by the names that they have themselves or that a mapping gives them."""
 
 OnError: TypeAlias = Callable[[ToolUse, Exception], str]
@@ -108,8 +110,7 @@ async def arun_tools(
     """
     Do as `run_tools` does, at the same time for all *uses*; plain functions run in threads.
 
-    Raises:
-        As `run_tools`, of the first call that raises, once all have ended.
+    It raises as `run_tools` does, of the first call that raises, once all have ended.
     """
     offered = _offered(tools)
     wanted: Sequence[ToolUse] = list(uses)
@@ -184,8 +185,21 @@ def _offered(tools: Tools) -> dict[str, _Offered]:
         declaration = declared or Tool(
             name=name, schema=schema_digest({"signature": str(signature)})
         )
-        found[name] = _Offered(name, declaration, function, is_async, _binder(name, signature))
+        own: Any = function
+        plain = own.__wrapped__ if type(own) is GovernedFunction else own
+        # Of nothing but plain functions is it certain that those which are equal are the same.
+        bound = _binder_of if type(plain) is FunctionType else _binder_of.__wrapped__
+        found[name] = _Offered(name, declaration, function, is_async, bound(name, plain))
     return found
+
+
+@lru_cache(
+    maxsize=128
+)  # a loop offers the same tools again and again, and a model takes long to make
+def _binder_of(
+    name: str, function: Callable[..., Any]
+) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    return _binder(name, inspect.signature(function, eval_str=True))
 
 
 def _binder(

@@ -116,7 +116,7 @@ class Desk:
         """Fail where the rows do not follow from the events, or a decision does not when it is made again."""
         assert [report.problem for report in self.governor.verify()] == [None]
         assert self.governor.replay(self.session.id).differing == ()
-        assert self.governor.verify_budgets() == []
+        assert self.governor.verify_books() == {}
 
 
 @pytest.fixture

@@ -122,7 +122,7 @@ class Desk:
         ):
             yield governor, session
             assert [report.problem for report in governor.verify() if report.problem] == []
-            assert governor.verify_budgets() == []
+            assert governor.verify_books() == {}
 
     def decided(self) -> list[CallDecided]:
         """Return the decisions that were recorded."""

@@ -14,6 +14,24 @@ from interlock import Misuse
 from interlock.clients.surfaces import operation_of
 from tests.clients.desk import Sdk
 
+OWN = frozenset(
+    {
+        "close",
+        "copy",
+        "delete",
+        "get",
+        "get_api_list",
+        "is_closed",
+        "patch",
+        "platform_headers",
+        "post",
+        "put",
+        "request",
+        "with_options",
+    }
+)
+"""What clients of this generation do themselves: those that send something do it by `request`."""
+
 HELPERS = frozenset({"with_raw_response", "with_streaming_response"})
 
 
@@ -42,6 +60,12 @@ def surfaces(sdk: str, client: Any) -> dict[str, Any]:
     return found
 
 
+def own(client: Any) -> set[str]:
+    """Return the names of the public methods of *client* itself."""
+    found = inspect.getmembers_static(type(client))
+    return {name for name, value in found if inspect.isfunction(value) and name[0] != "_"}
+
+
 def arguments(method: Any, filler: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return *filler*, or what is known to be wanted, for each argument that *method* needs."""
     made: dict[str, Any] = {}
@@ -66,11 +90,13 @@ class SurfaceSuite:
             what the test gives it, it sends nothing.
         values: By name, what an argument has to be; by a method's name, what it needs that does not say so.
         base_url: The root of the API.
+        own: The public methods of a client itself.
     """
 
     known: Mapping[str, str]
     values: Mapping[str, Any]
     base_url: str
+    own: frozenset[str] = OWN
 
     def ask(self, client: Any, **more: Any) -> Any:
         """Make a call that can have tools."""
@@ -81,6 +107,7 @@ class SurfaceSuite:
         """Broken if the SDK has a method that nobody has thought about."""
         plain = sdk.clients[kind](api_key="k")
         assert sorted(set(surfaces(sdk.module.__name__, plain)) - set(self.known)) == []
+        assert sorted(own(plain) - self.own) == []
 
     @pytest.mark.promise(1)
     async def test_every_method_is_judged_or_refused(self, desk: Any) -> None:

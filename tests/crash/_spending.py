@@ -24,7 +24,7 @@ def assert_books(url: str) -> Books:
     """Every level has spent what finished calls were charged, and holds what open ones do."""
     with Governor(url, policy=POLICY) as governor, Rows(url) as rows:
         books = audit(governor)
-        assert governor.verify_budgets() == []
+        assert governor.verify_books() == {}
         rows.assert_consistent()
         sums: dict[str, Counter[str]] = {str(budget["name"]): Counter() for budget in BUDGETS}
         for window, (_, reserved, spent) in rows.windows().items():

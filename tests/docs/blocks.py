@@ -44,7 +44,7 @@ COLUMNS = 110
 """The width of the terminal that the pages show."""
 
 TARGETS = frozenset(
-    re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
 )
 """What the Makefile can make."""
 
@@ -52,10 +52,11 @@ _ID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _SHAPES = {
     "id": _ID,
     "digest": r"\b[0-9a-f]{64}\b",
-    "date": r"\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)?Z",
+    "date": r"\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)?(?:Z| UTC)",
     "day": r"\b\d{4}-\d\d-\d\d\b",
     "time": r"\d\d:\d\d:\d\d\.\d{3}",
-    "duration": r"\b\d+\.\d+ m?s\b",
+    "duration": r"\b\d+(?:\.\d+)? (?:µs|ms|s)\b",
+    "since": r" *\+\d+\.\d{3}s",
 }
 _VOLATILE = re.compile("|".join(f"(?P<{name}>{shape})" for name, shape in _SHAPES.items()))
 _EXCUSE = re.compile(r"[Nn]ot run by the tests: \S.*\Z", re.DOTALL)
@@ -121,7 +122,7 @@ class Page:
         __tracebackhide__ = True
         for part in re.split(r"^\$ ", str(example.parsed), flags=re.MULTILINE)[1:]:
             command, shown = _split(part)
-            if target := re.match(r"make ([a-z-]+)", command):
+            if target := re.match(r"make ([a-z0-9-]+)", command):
                 assert target[1] in TARGETS, f"the Makefile has no {target[1]}"
                 continue
             for written, actual in self._ids.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codeop
 import re
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 import interlock
 from interlock import Policy
 from tests.docs.blocks import TARGETS, Page
-from tests.docs.pages import README, ROOT, name_of, pages, tokens
+from tests.docs.pages import DOCS, README, ROOT, name_of, pages, tokens
 
 LANGUAGES = {"python", "console", "text", "yaml", "toml", "mermaid", ""}
 EXAMPLES = ROOT / "examples"
@@ -47,8 +48,24 @@ def test_no_block_escapes(page: Path) -> None:
 @pytest.mark.parametrize("page", pages(), ids=name_of)
 def test_make_targets_exist(page: Path) -> None:
     """Broken if the text of a page tells the reader to make what the Makefile has not."""
-    told = set(re.findall(r"`make ([a-z-]+)", page.read_text("utf-8")))
+    told = set(re.findall(r"`make ([a-z0-9-]+)", page.read_text("utf-8")))
     assert sorted(told - TARGETS) == []
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "tutorial").glob("*.md")), ids=name_of)
+def test_tutorials_can_be_typed(page: Path) -> None:
+    """Broken if a reader who types a block into a Python prompt, as the page says, meets a syntax error."""
+    compiled = codeop.CommandCompiler()
+    typed = 0
+    for block in (token.content for token in tokens(page) if token.info == "python"):
+        waiting: list[str] = []
+        for line in [*block.splitlines(), ""]:
+            waiting.append(line)
+            if compiled("\n".join(waiting), symbol="single") is not None:
+                waiting.clear()
+                typed += 1
+        assert waiting == []
+    assert typed > 1
 
 
 def _readme(language: str) -> list[str]:

@@ -1,16 +1,23 @@
-"""Every link inside README, docs and the plugins' READMEs leads somewhere, and every page can be reached."""
+"""Every link inside README, docs, examples, the plugins' READMEs and .github leads somewhere; every page is reached."""
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from tests.docs.blocks import TARGETS
 from tests.docs.pages import DOCS, ROOT, links, name_of, pages, sections
 
-ALL = [*pages(), *sorted(ROOT.glob("plugins/*/README.md"))]
+COMMUNITY = sorted(ROOT.glob(".github/*.md"))
+READMES = [
+    *sorted(ROOT.glob("examples/**/README.md")),
+    *sorted(ROOT.glob("plugins/*/README.md")),
+]
+ALL = [*pages(), *READMES, *COMMUNITY]
 
 
 def _problem(page: Path, target: str) -> str | None:
@@ -40,7 +47,7 @@ def test_links_resolve(page: Path) -> None:
     ("target", "is_good"),
     [
         ("index.md", True),
-        ("index.md#how-to", True),
+        ("index.md#reference", True),
         ("../README.md", True),
         ("https://www.rfc-editor.org/rfc/rfc8785", True),
         ("index.md#no-such-heading", False),
@@ -68,3 +75,18 @@ def test_pages_are_well_made(page: Path) -> None:
     levels = [found.level for found in sections(page)]
     assert levels.count(1) == 1
     assert max((below - above for above, below in pairwise(levels)), default=0) <= 1
+
+
+@pytest.mark.parametrize("page", COMMUNITY, ids=name_of)
+def test_what_contributors_are_told_exists(page: Path) -> None:
+    """Broken if somebody who follows the page looks for a file, or makes a target, that is not there."""
+    text = page.read_text("utf-8")
+    paths = re.findall(
+        r"`((?:src|tests|plugins|docs|examples)(?:/[\w./]+)?|[\w-]+\.(?:toml|lock))`", text
+    )
+    if not (ROOT / "src").exists():  # where the wheels are tested
+        paths = [path for path in paths if not path.startswith("src")]
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    made = re.findall(r"^\$ make ([a-z-]+)", text, re.MULTILINE)
+    assert sorted(set(made) - TARGETS) == []
+    assert paths or made or page.name == "SECURITY.md"

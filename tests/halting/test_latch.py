@@ -11,7 +11,6 @@ import pytest
 
 from interlock import Governor
 from interlock.errors import StoreUnavailable
-from interlock.store import halt_log
 from tests.halting._policies import (
     THREE,
     WHO,
@@ -64,7 +63,7 @@ def test_the_agent_is_stopped_here_and_everywhere_once_that_can_be(
             pass
         assert call(shape, first, "wire") == "Denied"
         assert two.halts() == []
-    assert one.read(halt_log.disagreements) == []
+    assert one.verify_books() == {}
     assert [report.problem for report in one.verify() if report.problem] == []
 
 

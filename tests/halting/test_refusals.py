@@ -21,7 +21,6 @@ from interlock import (
     events,
     hookimpl,
 )
-from interlock.store import halt_log
 from interlock.testing import Recorder
 from tests.callers import history
 from tests.halting._policies import (
@@ -57,7 +56,7 @@ def _books_agree(governor: Make, database: str) -> Any:
     yield
     one = Governor(database)
     assert [report.problem for report in one.verify() if report.problem] == []
-    assert one.read(halt_log.disagreements) == []
+    assert one.verify_books() == {}
     one.close()
 
 

@@ -136,7 +136,7 @@ def test_budgets_are_charged_where_they_are_only_observed(governor: Any, either:
         assert (account.spent_usd, account.spent.calls) == (12, 3)
         verdicts = [one.verdict for one in decisions(its, session.id)]
         assert verdicts == [Verdict.ALLOW, Verdict.DENY, Verdict.DENY]
-        assert its.verify_budgets() == []
+        assert its.verify_books() == {}
         assert [report.problem for report in its.verify()] == [None]
 
 

@@ -86,7 +86,7 @@ def test_a_failing_request(either: str, kind: str, lasting: bool, late: bool) ->
             returned.append(act(f"after-{at}"))
         assert len(happened) == len(set(happened)) == len(returned)
         books = audit(governor)
-        assert governor.verify_budgets() == []
+        assert governor.verify_books() == {}
         spent = {window[0]: row[2]["calls"] for window, row in rows.windows().items()}
     assert set(spent.values()) == {len(books.finished)}
     assert len(books.in_doubt) == kept

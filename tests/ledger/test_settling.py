@@ -247,7 +247,7 @@ def settle_all(url: str, runs: list[Run]) -> Counter[str]:
                 booked = [w[2] for key, w in windows.items() if key[0] == "run"]
                 assert [list(one.values()) for one in booked] == [spent], run
             outcomes += Counter({str(k): n for k, n in session.state().outcomes.items()})
-        assert governor.verify_budgets() == []
+        assert governor.verify_books() == {}
     return outcomes
 
 

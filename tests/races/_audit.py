@@ -75,7 +75,7 @@ def audit(governor: Governor) -> Books:
     assert [report.problem for report in reports if report.problem] == []
     assert {report.session_id for report in reports} == {fact.session_id for fact in facts}
     assert {call for report in reports for call in report.in_doubt} == intents
-    assert governor.verify_counters() == []
+    assert governor.verify_books() == {}
     listed = governor.read(calls.in_doubt, limit=len(intents) + 1)
     assert {call for call, _, _ in listed} == intents
     return Books(facts, set(decided), admitted, set(finished), intents, reports)

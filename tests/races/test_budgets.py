@@ -72,7 +72,7 @@ def assert_exact(
                 assert reserved == dict.fromkeys(AMOUNTS, 0)
                 sums.update(booked)
         assert spent == {name: sums[name] for name in AMOUNTS}
-    assert one.verify_budgets() == []
+    assert one.verify_books() == {}
 
 
 def race(

@@ -70,9 +70,9 @@ def crews() -> Iterator[list[Crew]]:
 
 
 def effects_in(path: Path) -> dict[str, list[str]]:
-    """What each key has had as effects: what these returned."""
+    """What each key has had as effects, if any had one: what these returned."""
     found: dict[str, list[str]] = {}
-    for line in path.read_text().splitlines():
+    for line in path.read_text().splitlines() if path.exists() else ():
         key, _, answer = line.split()
         found.setdefault(key, []).append(answer)
     return found

@@ -14,6 +14,7 @@ from interlock.store import budgets
 from interlock.store.events import whole_history
 from interlock.store.owner import BEAT, PARTS
 from interlock.store.tables import DEFAULT as TABLES_OF
+from tests.books import unsound
 
 TERM = BEAT * PARTS
 """After so long a silent process is taken for gone."""
@@ -97,11 +98,7 @@ class Process:
 
 def sound(governor: Governor) -> bool:
     """Whether all rows are what the events say."""
-    problems = [report.problem for report in governor.verify() if report.problem]
-    problems += governor.verify_budgets()
-    problems += governor.verify_leases()
-    problems += governor.verify_counters()
-    assert problems == []
+    assert unsound(governor) == []
     return True
 
 

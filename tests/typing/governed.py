@@ -51,7 +51,7 @@ async def coroutine(order: str) -> Decimal:
     return Decimal(1)
 
 
-@governed(risk=Risk.HIGH)
+@governed(risk=Risk.HIGH, idempotency_key="order", idempotent=True)
 async def coroutine_with_options(order: str) -> Decimal:
     return Decimal(1)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.clients.desk import Sdk
-from tests.clients.surfaces import SurfaceSuite
+from tests.clients.surfaces import OWN, SurfaceSuite
 
 VALUES: dict[str, Any] = {
     "max_tokens": 9,
@@ -55,6 +55,7 @@ BESIDE: list[Any] = [
 class TestSurfaces(SurfaceSuite):
     """What holds of every SDK, and what is this one's."""
 
+    own = OWN | {"with_middleware"}  # a copy, governed as the client is
     known = json.loads((Path(__file__).parent / "surfaces.json").read_text("utf-8"))
     values = VALUES
     base_url = "https://api"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from anthropic import beta_async_tool, beta_tool
 
-from interlock import Misuse
+from interlock import Misuse, governed
 from interlock_anthropic import arun_tools, run_tools, tool_uses
 from tests.clients.tools import CALLS, RULES, TOOLS, ToolSuite
 
@@ -61,3 +62,62 @@ class TestTools(ToolSuite):
         with desk.open(), pytest.raises(Misuse, match="no message of a model"):
             await run({"id": "x"}, tools=TOOLS)
         assert tool_uses({"content": [{"type": "text", "text": "x"}]}) == []
+
+    @pytest.mark.promise(1)
+    @pytest.mark.parametrize("streamed", [False, True])
+    async def test_the_runner_of_the_sdk_is_refused(
+        self, desk: Any, done: Any, streamed: bool
+    ) -> None:
+        """Broken if functions that the SDK runs by itself run unjudged, though nobody has accepted that."""
+        ran: list[int] = []
+        desk.provider.script = [desk.says(calls=CALLS[:1])]
+        with desk.open(*RULES), pytest.raises(Misuse, match="run_tools"):
+            await done(_run(desk.client(), _tool(desk, ran.append), stream=streamed).until_done())
+        assert (ran, desk.provider.received) == ([], [])
+
+    @pytest.mark.parametrize("verdict", ["allow", "deny"])
+    async def test_governed_functions_of_the_runner(
+        self, desk: Any, done: Any, verdict: str
+    ) -> None:
+        """Broken if a governed function is not judged where the SDK runs it, or the model is not told why not."""
+        ran: list[int] = []
+        desk.provider.script = [desk.says(calls=CALLS[:1])]
+        with desk.open({"tools": ["pay"], "verdict": verdict, "reason": "the till is closed"}):
+            tool = _tool(desk, ran.append, is_governed=True)
+            client = desk.client(accepted=["tool_runner"])
+            await done(_run(client, tool).until_done())
+        told = str(desk.provider.bodies[1]["messages"][-1]["content"])
+        assert [one.tool for one in desk.decided()].count("pay") == 1
+        if verdict == "allow":
+            assert (ran, "paid" in told) == ([5], True)
+        else:
+            assert (ran, "the till is closed" in told) == ([], True)
+
+
+def _run(client: Any, tool: Any, **more: Any) -> Any:
+    return client.beta.messages.tool_runner(
+        model="m-1",
+        max_tokens=9,
+        tools=[tool],
+        messages=[{"role": "user", "content": "go"}],
+        max_iterations=3,
+        **more,
+    )
+
+
+def _tool(desk: Any, note: Any, *, is_governed: bool = False) -> Any:
+    """Return a tool for the SDK's runner, of the kind that its client wants."""
+
+    def pay(amount: int) -> str:
+        """Pay."""
+        note(amount)
+        return f"{amount} paid"
+
+    async def apay(amount: int) -> str:
+        """Pay."""
+        return pay(amount)
+
+    apay.__name__ = "pay"
+    function: Any = apay if desk.is_async else pay
+    made = beta_async_tool if desk.is_async else beta_tool
+    return made(governed(function) if is_governed else function)

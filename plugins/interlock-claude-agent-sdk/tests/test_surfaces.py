@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 from typing import Any, get_args
 
@@ -40,6 +41,21 @@ BUILT_IN = {
 }  # fmt: skip
 
 
+CLIENT = {
+    "connect", "disconnect", "get_context_usage", "get_mcp_status", "get_server_info", "interrupt", "query",
+    "receive_messages", "receive_response", "reconnect_mcp_server", "rewind_files", "set_model", "set_permission_mode",
+    "stop_task", "toggle_mcp_server",
+}  # fmt: skip
+FUNCTIONS = {
+    "build_tool_server", "create_sdk_mcp_server", "delete_session", "delete_session_via_store", "fold_session_summary",
+    "fork_session", "fork_session_via_store", "get_session_info", "get_session_info_from_store", "get_session_messages",
+    "get_session_messages_from_store", "get_subagent_messages", "get_subagent_messages_from_store",
+    "import_session_to_store", "list_sessions", "list_sessions_from_store", "list_subagents",
+    "list_subagents_from_store", "project_key_for_directory", "query", "rename_session", "rename_session_via_store",
+    "tag_session", "tag_session_via_store", "tool",
+}  # fmt: skip
+
+
 def _literals(of: Any) -> set[str]:
     """Return the texts of a type that is a union of literals."""
     return {text for part in get_args(of) for text in (get_args(part) or (part,))}
@@ -50,6 +66,18 @@ def test_the_options() -> None:
     known = GOVERNED_OPTIONS | HARMLESS_OPTIONS
     assert set() == {field.name for field in dataclasses.fields(ClaudeAgentOptions)} - known
     assert frozenset() == GOVERNED_OPTIONS & HARMLESS_OPTIONS
+
+
+def test_the_client() -> None:
+    """Broken if a release of the SDK has a client that can do what nobody has looked at."""
+    client = vars(claude_agent_sdk.ClaudeSDKClient).items()
+    assert set() == {name for name, one in client if callable(one) and name[0] != "_"} - CLIENT
+
+
+def test_the_functions() -> None:
+    """Broken if a release of the SDK has a function, such as another one that queries, that nobody has looked at."""
+    offered = {name: getattr(claude_agent_sdk, name) for name in claude_agent_sdk.__all__}
+    assert set() == {name for name, one in offered.items() if inspect.isfunction(one)} - FUNCTIONS
 
 
 def test_the_events_of_hooks() -> None:

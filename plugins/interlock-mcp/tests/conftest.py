@@ -15,7 +15,6 @@ import mcp_types as types
 import pytest
 from mcp import Client
 from mcp.server.mcpserver import MCPServer
-from mcp.shared.memory import create_client_server_memory_streams
 
 from interlock import Governor, Session
 from interlock.store import tickets
@@ -44,6 +43,7 @@ def _module(name: str) -> ModuleType:
 
 
 BANK = _module("bank")
+in_process = _module("links").in_process
 
 
 class Desk:
@@ -130,19 +130,6 @@ class Desk:
                 error = getattr(event, "error_type", None)
                 found.append((getattr(event, "tool", ""), str(what), *([error] if error else [])))
         return found
-
-
-@asynccontextmanager
-async def in_process(server: MCPServer) -> AsyncIterator[tuple[Any, Any]]:
-    """Connect to a server in this process, by streams that carry its messages."""
-    inner = server._lowlevel_server
-    async with (
-        create_client_server_memory_streams() as (client, (read, write)),
-        anyio.create_task_group() as tasks,
-    ):
-        tasks.start_soon(inner.run, read, write, inner.create_initialization_options())
-        yield client
-        tasks.cancel_scope.cancel()
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from interlock.cli import (
     events,
     halts,
     health,
-    history,
     leases,
     plugins,
     policy,
@@ -28,6 +27,7 @@ from interlock.cli import (
     replay,
     sessions,
     usage,
+    verify,
 )
 from interlock.cli.extensions import Commands
 from interlock.errors import InterlockError
@@ -41,7 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(events.events)
-app.command()(history.verify)
+app.command()(verify.verify)
 app.command()(checkpoints.checkpoint)
 app.command()(replay.replay)
 app.command()(health.health)

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from interlock import Governor
 from interlock._checkpoint import Checkpoint
-from interlock._checkpoints import Comparison
+from interlock._checkpoints import Checkpoints, Comparison
 from interlock.cli.output import DEFAULT, Database, Json, cut, opened, print_json, safe, show
 from interlock.errors import InterlockError, Misuse
 
@@ -22,6 +22,9 @@ KEY = "INTERLOCK_CHECKPOINT_KEY"
 """The variable that holds what checkpoints are signed with."""
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
+
+BEARER = "INTERLOCK_CHECKPOINT_TOKEN"
+"""The variable that holds the bearer token for the URL that checkpoints are kept behind."""
 
 KeyFile = Annotated[
     Path | None,
@@ -34,24 +37,29 @@ KeyFile = Annotated[
 def checkpoint(
     db: Database = DEFAULT,
     *,
-    to: Annotated[Path, typer.Option(help="The file that a line is appended to.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            help=f"The file that a line is appended to, or a URL that takes it by POST; {BEARER} is sent there."
+        ),
+    ],
     key: KeyFile = None,
     every: Annotated[
         str | None, typer.Option(help="Go on until Ctrl-C, one each 30s, 5m or 1h.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Append a signed checkpoint of how far every session has come to a file kept outside of the database."""
+    """Append a signed checkpoint of how far every session has come to a place outside of the database."""
     pause = None if every is None else duration(every)
-    secret = key_of(key)
     with opened(db) as governor:
+        kept = _kept(governor, to, key)
         if pause is None:
-            _tell(_written(governor, to, secret), to, json=json)
+            _tell(_appended(kept), kept.name, json=json)
             return
         try:
             while True:
                 try:
-                    _tell(_written(governor, to, secret), to, json=json)
+                    _tell(_appended(kept), kept.name, json=json)
                 except InterlockError as error:
                     if isinstance(error, Misuse):  # another try does not mend it
                         raise
@@ -61,12 +69,15 @@ def checkpoint(
             return
 
 
-def compared(governor: Governor, path: Path, key: Path | None) -> Comparison:
-    """Compare the store with the checkpoints in the file at *path*."""
+def compared(governor: Governor, place: str, key: Path | None) -> Comparison:
+    """Compare the store with the checkpoints in *place*, a file or a URL."""
+    kept = _kept(governor, place, key)
     try:
-        return governor.verify_checkpoints(path, key=key_of(key))
+        return kept.compare()
     except OSError as error:
-        raise Misuse(f"the checkpoints in {path} cannot be read: {error.strerror}") from error
+        raise Misuse(
+            f"the checkpoints in {kept.name} cannot be read: {error.strerror or error}"
+        ) from error
 
 
 def show_comparison(comparison: Comparison) -> None:
@@ -114,16 +125,22 @@ def duration(text: str) -> timedelta:
     return timedelta(seconds=int(number) * unit)
 
 
-def _written(governor: Governor, to: Path, key: bytes) -> Checkpoint:
+def _kept(governor: Governor, place: str, key: Path | None) -> Checkpoints:
+    is_url = place.startswith(("http://", "https://"))
+    token = os.environ.get(BEARER) if is_url else None
+    return governor.checkpoints(place, key=key_of(key), token=token)
+
+
+def _appended(kept: Checkpoints) -> Checkpoint:
     try:
-        return governor.checkpoint(to, key=key)
+        return kept.append()
     except OSError as error:
         raise InterlockError(
-            f"the checkpoint cannot be written to {to}: {error.strerror}"
+            f"the checkpoint cannot be written to {kept.name}: {error.strerror or error}"
         ) from error
 
 
-def _tell(made: Checkpoint, to: Path, *, json: bool) -> None:
+def _tell(made: Checkpoint, to: str, *, json: bool) -> None:
     if json:
         told: dict[str, Any] = {
             name: getattr(made, name)

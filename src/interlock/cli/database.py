@@ -21,8 +21,9 @@ from interlock.cli.output import (
     safe,
     show,
 )
-from interlock.store import schema
+from interlock.store import privileges, schema
 from interlock.store.engine import Store
+from interlock.store.tables import Tables
 
 app = typer.Typer(help="Look after the tables of a store.", no_args_is_help=True)
 
@@ -114,6 +115,24 @@ def check(
         if difference is not None:
             show(safe(f"The first difference: {difference}.", "red"))
     raise typer.Exit(code=0 if sound else 1)
+
+
+@app.command()
+def grants(
+    *,
+    role: Annotated[str, typer.Option("--app", help="The role that governors connect as.")],
+    auditor: Annotated[
+        str | None, typer.Option(help="The role that verifies and replays; it only reads.")
+    ] = None,
+    prefix: Prefix = "",
+    in_schema: Schema = None,
+) -> None:
+    """Print the SQL that gives roles of Postgres what they need of the tables; run it as who owns them."""
+    if auditor == role:
+        raise typer.BadParameter("the auditor is another role than the one that writes")
+    tables = Tables(prefix=prefix, schema=in_schema)
+    for statement in privileges.statements(tables, app=role, auditor=auditor):
+        typer.echo(statement)
 
 
 def _version(found: str | None) -> str:

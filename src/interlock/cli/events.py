@@ -16,7 +16,6 @@ from interlock import Governor
 from interlock import events as kinds
 from interlock._capture import KEYED
 from interlock._feed import NOW, Feed
-from interlock.cli.history import told
 from interlock.cli.output import (
     DEFAULT,
     Database,
@@ -28,6 +27,7 @@ from interlock.cli.output import (
     show,
     table,
 )
+from interlock.cli.sentences import told
 from interlock.store import sessions
 
 _DIGEST = re.compile(f"({KEYED})?[0-9a-f]{{64}}")

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from interlock._budget import dollar_text, nano
+from interlock._state import SessionStatus
 from interlock.cli.bars import bar
 from interlock.cli.output import (
     DEFAULT,
@@ -115,7 +116,7 @@ def _card(card: Scorecard) -> Iterable[Any]:
         if len(card.carried) > MOST_RULES:
             yield Text(f"and {len(card.carried) - MOST_RULES} more: see --json", style="dim")
     facts = _pairs()
-    _states(facts, "sessions", {status.value: n for status, n in card.sessions.items()})
+    _states(facts, "sessions", {_became(status): n for status, n in card.sessions.items()})
     _states(facts, "refused by budgets", card.refusals_by_budget)
     _states(facts, "tickets", {state.value: n for state, n in card.approvals.states.items()})
     waits = (card.approvals.p50, card.approvals.p90, card.approvals.p99)
@@ -132,6 +133,11 @@ def _card(card: Scorecard) -> Iterable[Any]:
         facts.add_row("returned at unknown cost", f"{card.unpriced:,}")
     _states(facts, "failed to judge", card.faults)
     yield facts
+
+
+def _became(status: SessionStatus) -> str:
+    """Return what happened to a session: "open" would say that it still is."""
+    return "opened" if status is SessionStatus.OPEN else status.value
 
 
 def _states(facts: Table, name: str, counted: Mapping[str, int]) -> None:

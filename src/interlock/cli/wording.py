@@ -16,6 +16,7 @@ from interlock._call import Risk
 from interlock._display import data_text, named, value_text
 from interlock._story import CallTold, EventTold, Totals
 from interlock._ticket import TicketState
+from interlock._usage import Usage
 from interlock._verdict import Mode, Opinion, Verdict
 
 Tone: TypeAlias = Literal["plain", "good", "wait", "turn", "bad", "dim"]
@@ -155,7 +156,7 @@ def happened(told: EventTold) -> tuple[str, str, Tone]:
             return _of_ticket(event, told)
         case events.UsageRecorded():
             cost = "cost unknown" if event.cost_usd is None else dollars(event.cost_usd)
-            return "usage", f"{event.model}: {event.usage.tokens or 0:,} tokens, {cost}", "plain"
+            return "usage", f"{event.model}: {tokens(event.usage)}, {cost}", "plain"
         case events.CallFinished():
             found = outcome(event)
             which = "" if told.number is None else f"call {told.number}, "
@@ -283,10 +284,19 @@ def _end(
         yield Fact("gave", data_text(ended.result))
 
 
+def tokens(usage: Usage) -> str:
+    """How many tokens, as far as that is known."""
+    if usage.tokens is not None:
+        return f"{usage.tokens:,} tokens"
+    parts = {"in": usage.input_tokens, "out": usage.output_tokens}
+    known = [f"{count:,} tokens {where}" for where, count in parts.items() if count is not None]
+    return known[0] if known else "tokens unknown"
+
+
 def _with_cost(ended: events.CallFinished) -> Fact:
     found = outcome(ended)
     parts = [found.text]
-    parts += [] if ended.usage is None else [f"{ended.usage.tokens or 0:,} tokens"]
+    parts += [] if ended.usage is None else [tokens(ended.usage)]
     if ended.cost_usd is not None:
         parts.append(f"cost {dollars(ended.cost_usd)}")
     elif ended.usage is not None:
@@ -402,11 +412,12 @@ def _of_ticket(
                 return "yes", f"{event.by} said yes{which}{waited}{said}", "good"
             if event.state is TicketState.DENIED:
                 return "no", f"{event.by} said no{which}{waited}{said}", "bad"
-            return (
-                str(event.state),
-                f"the question{which and f' about call {told.number}'} was not answered",
-                "dim",
+            lapsed = (
+                f"the yes{which} was not used"
+                if told.unused
+                else f"the question{which and f' about call {told.number}'} was not answered"
             )
+            return str(event.state), lapsed, "dim"
         case events.GrantGiven():
             of = "" if event.resources is None else f" of {', '.join(event.resources)}"
             cost = f" for {_amounts(Amounts(cost=event.cost))}" if event.cost else ""

@@ -50,6 +50,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         passed: The paths that a GET may ask for without being judged: they cost nothing and send nothing.
         root: What paths begin with that a client's base URL leaves out.
         beside: By field of a request, the name of what it has the provider do beside the model.
+        runners: By the name that the SDK gives a helper of its own in the header of a request, the name by which it is
+            accepted: one that runs the functions that a model calls.
         provider_tool: Says by which name one of a request's `tools` is accepted; None where the caller runs it.
         sockets: What a client is asked for before it opens a connection that is no request; None: it opens none.
         is_prepared: Whether `request` changes what it is given before it is sent, so that the outcome is judged.
@@ -78,6 +80,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     assembled: Callable[[Sequence[Json]], Any]
     written: Callable[[Json], bytes | None]
     platforms: Mapping[str, str] = {}
+    runners: Mapping[str, str] = {}
     root: str = ""
     sockets: str | None = None
     is_prepared: bool = False

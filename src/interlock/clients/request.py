@@ -10,7 +10,7 @@ import msgspec
 from interlock._call import Tool
 from interlock._usage import Usage
 from interlock.clients.dialect import Dialect, Operation
-from interlock.clients.surfaces import check_sent, operation_of
+from interlock.clients.surfaces import check_runner, check_sent, operation_of
 from interlock.errors import Misuse
 
 
@@ -59,6 +59,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         operation = operation_of(self.dialect, options.method, options.url, base_url, self.accepted)
         if operation is None:
             return None
+        check_runner(self.dialect, options.headers, self.accepted)
         given, more = options.json_data, options.extra_json
         if not isinstance(given, Mapping) or options.content is not None or options.files:
             raise Misuse(

@@ -12,6 +12,9 @@ from interlock.errors import Misuse
 SOCKETS = "websocket"
 """By this name a host accepts connections that are no requests, and so carry model calls unseen."""
 
+_HELPERS = "x-stainless-helper"
+"""The header in which SDKs of this generation say which of their helpers makes a request."""
+
 
 def operation_of(
     dialect: Dialect, method: str, url: str, base_url: str, accepted: Collection[str]
@@ -60,6 +63,29 @@ def check_sent(dialect: Dialect, body: Mapping[str, Any], accepted: Collection[s
             f"this request has the provider do what Interlock cannot judge ({', '.join(refused)}), so it was not sent; "
             f"leave it out, or accept that: govern(client, accepted={refused})"
         )
+
+
+def check_runner(dialect: Dialect, headers: object, accepted: Collection[str]) -> None:
+    """
+    Check that a request is none of a helper of the SDK that runs functions by itself, unless the host accepts that.
+
+    Raises:
+        Misuse: it is.
+    """
+    given = headers if isinstance(headers, Mapping) else {}
+    said = {
+        part.strip()
+        for header, value in given.items()
+        if str(header).lower() == _HELPERS
+        for part in str(value).split(",")
+    }
+    for helper, name in dialect.runners.items():
+        if helper in said and name not in accepted:
+            raise Misuse(
+                f"{name} runs what the model calls by itself, which Interlock does not judge, so nothing was sent; run "
+                "the calls in an answer with run_tools, or give it functions that are @governed and accept that: "
+                f'govern(client, accepted=["{name}"])'
+            )
 
 
 def _path(url: str, base_url: str, root: str) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Annotated, TypeAlias
 
@@ -161,8 +160,3 @@ class Risks:
 
     def _find(self, tool: str) -> Risk:
         return max((risk for tools, risk in self._tools if named(tools, tool)), default=Risk.LOW)
-
-
-def score_of(memory: Mapping[str, int]) -> int | None:
-    """Return the score of a session with this *memory*; None when none is kept."""
-    return memory.get(Points().key)

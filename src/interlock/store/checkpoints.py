@@ -5,45 +5,83 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
+import msgspec
 from sqlalchemy import Connection, func, select, tuple_
 
-from interlock._checkpoint import HALTS, Chain, Checkpoint, Head, Heads
-from interlock.store import feed
-from interlock.store.statements import now, tables_of
+from interlock._checkpoint import HALTS, USAGE, Chain, Checkpoint, Head, Heads
+from interlock.events import GENESIS
+from interlock.store import feed, usage_seals
+from interlock.store.statements import now, raw, tables_of
+from interlock.store.tables import from_microseconds
 
 SLACK = timedelta(minutes=5)
 """So much later than its own time says may a session become visible: clocks of machines differ."""
 
 _AT_ONCE = 400
+_NO_USAGE = Head(0, GENESIS)
 
 
-def mark(connection: Connection) -> tuple[int, frozenset[str]]:
-    """Return the last position that is visible, and the transactions that may yet make earlier ones visible."""
-    position = feed.latest(connection).position
-    is_sqlite = connection.dialect.name == "sqlite"
-    return position, frozenset() if is_sqlite else feed.writers(connection)
-
-
-def heads(connection: Connection, *, position: int = 0) -> Heads:
+class Mark(msgspec.Struct, frozen=True):
     """
-    Return how far each session has come, and the log of halts; run it on a snapshot.
+    How far a store has come.
+
+    Attributes:
+        position: The last position of an event that is visible.
+        usage: The last position of a row of usage that is visible.
+        writers: The transactions that may yet make earlier ones visible.
+    """
+
+    position: int
+    usage: int
+    writers: frozenset[str]
+
+
+def mark(connection: Connection) -> Mark:
+    """Return how far the store has come, as it is seen; run it on a snapshot."""
+    is_sqlite = connection.dialect.name == "sqlite"
+    return Mark(
+        position=feed.latest(connection).position,
+        usage=usage_seals.last(connection),
+        writers=frozenset() if is_sqlite else feed.writers(connection, tables_of(connection).usage),
+    )
+
+
+def heads(connection: Connection, chain: Chain, final: Mark | None) -> Heads:
+    """
+    Return how far each session has come that has changed since *chain*, and the other streams; run it on a snapshot.
 
     Args:
         connection: A transaction that reads.
-        position: A place in the feed up to which everything is known to be visible.
+        chain: The checkpoints so far.
+        final: Up to where everything is known to be visible; None: that is not known.
     """
     tables = tables_of(connection)
     sessions, log = tables.sessions.c, tables.halt_log.c
+    before = 0 if chain.last is None else chain.last.position
+    changed = select(tables.events.c.session_id).where(tables.events.c.position > before)
     found = {
         row.id: Head(row.head, row.head_hash)
-        for row in connection.execute(select(sessions.id, sessions.head, sessions.head_hash))
+        for row in connection.execute(
+            select(sessions.id, sessions.head, sessions.head_hash).where(sessions.id.in_(changed))
+        )
     }
     last = connection.execute(
         select(log.seq, log.hash).order_by(log.seq.desc()).limit(1)
     ).one_or_none()
     if last is not None:
         found[HALTS] = Head(last.seq, last.hash)
+    if final is not None and (used := _used(connection, chain, final.usage)):
+        found[USAGE] = used
+    position = before if final is None else final.position
     return Heads(at=now(connection), position=position, heads=found)
+
+
+def _used(connection: Connection, chain: Chain, until: int) -> Head | None:
+    before = chain.heads.get(USAGE, _NO_USAGE)
+    if until <= before.seq:
+        return None
+    digest = usage_seals.digest_between(connection, before.seq, until, before.hash)
+    return Head(until, digest)
 
 
 def disagreements(connection: Connection, chain: Chain) -> list[str]:
@@ -58,6 +96,7 @@ def disagreements(connection: Connection, chain: Chain) -> list[str]:
     return [
         *_ended_early(connection, last),
         *_changed(connection, chain),
+        *_usage_changed(connection, chain),
         *_inserted(connection, chain, last),
     ]
 
@@ -67,10 +106,15 @@ def _ended_early(connection: Connection, last: Checkpoint) -> Iterator[str]:
         select(func.max(tables_of(connection).events.c.position))
     ).scalar_one()
     if (position or 0) < last.position:
-        yield (
-            f"the store ends before checkpoint {last.number} of {last.at:%Y-%m-%d %H:%M:%SZ}: it was restored to an "
-            f"earlier state, or its last events were removed"
-        )
+        yield ended_early(last)
+
+
+def ended_early(last: Checkpoint) -> str:
+    """Say that a store ends before what it had come to."""
+    return (
+        f"the store ends before checkpoint {last.number} of {last.at:%Y-%m-%d %H:%M:%SZ}: it was restored to an "
+        f"earlier state, or its last events were removed"
+    )
 
 
 def _changed(connection: Connection, chain: Chain) -> Iterator[str]:
@@ -78,8 +122,8 @@ def _changed(connection: Connection, chain: Chain) -> Iterator[str]:
     known = set(connection.execute(select(tables_of(connection).sessions.c.id)).scalars())
     sound: dict[str, int] = {}
     told: set[str] = set()
-    for name, head, at in chain.witnessed:
-        if name in told:
+    for name, head, at in chain.witnessed or ():
+        if name in told or name == USAGE:
             continue
         found = there.get((name, head.seq))
         if found == head.hash:
@@ -112,7 +156,9 @@ def _sentence(
 def _stored(connection: Connection, chain: Chain) -> Iterator[tuple[tuple[str, int], str]]:
     tables = tables_of(connection)
     events, log = tables.events.c, tables.halt_log.c
-    pairs = sorted({(name, head.seq) for name, head, _ in chain.witnessed if name != HALTS})
+    pairs = sorted(
+        {(name, head.seq) for name, head, _ in chain.witnessed or () if name not in {HALTS, USAGE}}
+    )
     for start in range(0, len(pairs), _AT_ONCE):
         some = pairs[start : start + _AT_ONCE]
         query = select(events.session_id, events.seq, events.hash).where(
@@ -124,12 +170,28 @@ def _stored(connection: Connection, chain: Chain) -> Iterator[tuple[tuple[str, i
         yield (HALTS, seq), digest
 
 
+def _usage_changed(connection: Connection, chain: Chain) -> Iterator[str]:
+    found, since = _NO_USAGE, "the beginning"
+    for name, head, at in chain.witnessed or ():
+        if name != USAGE:
+            continue
+        digest = usage_seals.digest_between(connection, found.seq, head.seq, found.hash)
+        until = f"{at:%Y-%m-%d %H:%M:%SZ}"
+        if digest != head.hash:
+            yield f"usage outside of sessions was changed: what was recorded from {since} to {until} is another"
+            return
+        found, since = head, until
+
+
 def _inserted(connection: Connection, chain: Chain, last: Checkpoint) -> Iterator[str]:
     sessions = tables_of(connection).sessions.c
-    for row in connection.execute(select(sessions.id, sessions.opened_at).order_by(sessions.id)):
+    opened = raw(sessions.opened_at).label("opened_us")
+    for row in connection.execute(select(sessions.id, opened).order_by(sessions.id)):
         since = chain.since.get(row.id, last.at)
-        if since is not None and row.opened_at < since - SLACK:
+        if since is None or not isinstance(row.opened_us, int):
+            continue  # what cannot be read, `verify` names
+        if (at := from_microseconds(row.opened_us)) < since - SLACK:
             yield (
-                f"session {row.id} was inserted: it says that it was opened at {row.opened_at:%Y-%m-%d %H:%M:%SZ}, "
+                f"session {row.id} was inserted: it says that it was opened at {at:%Y-%m-%d %H:%M:%SZ}, "
                 f"and the checkpoint of {since:%Y-%m-%d %H:%M:%SZ} does not know it"
             )

@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from interlock import _canonical, _forms
 from interlock._call import is_text
 from interlock.errors import Conflict, Misuse
-from interlock.store.statements import Unless, now, plain, tables_of
+from interlock.store.statements import Unless, as_stored, now, plain, tables_of
 from interlock.store.tables import to_microseconds
 
 _P = ParamSpec("_P")
@@ -139,14 +139,14 @@ def disagreements(connection: Connection) -> list[str]:
     table = tables_of(connection).commands
     return [
         f"command {row.key}: it was changed after it was written: its hash is another"
-        for row in connection.execute(select(table).order_by(table.c.key))
+        for row in connection.execute(as_stored(table).order_by(table.c.key))
         if not _is_sound(row)
     ]
 
 
 def _is_sound(row: Row[Any]) -> bool:
     with suppress(ArithmeticError, AttributeError, TypeError, ValueError):
-        told = _row(row.key, row.payload, row.result, to_microseconds(row.at))
+        told = _row(row.key, row.payload, row.result, row.at)
         return bool(told["hash"] == row.hash)
     return False
 

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Select, func, select, text
+from sqlalchemy import Connection, Select, Table, func, select, text
 
 from interlock.errors import Conflict
 from interlock.events import Recorded
@@ -102,21 +102,24 @@ def look(connection: Connection, place: Place, wanted: Wanted, *, final: int = 0
     return Seen(found, _place_at(connection, place, last if end is None else end, found), doubtful)
 
 
-def writers(connection: Connection) -> frozenset[str]:
+def writers(connection: Connection, *others: Table) -> frozenset[str]:
     """
     Return the transactions that may have been given a position and are not over, on Postgres.
 
+    A position of an event, or of a row of *others*.
+
     Source: PostgreSQL documentation, section 13.3, "Explicit Locking", ROW EXCLUSIVE; and 54.12, "pg_locks".
     """
-    tables = tables_of(connection)
-    name = quoted(tables.events.name, tables.schema)
+    numbered = (tables_of(connection).events, *others)
+    names = [quoted(table.name, table.schema) for table in numbered]
     found = connection.execute(
         text(
             "SELECT virtualtransaction FROM pg_locks WHERE locktype = 'relation' AND granted "
-            "AND mode = 'RowExclusiveLock' AND relation = CAST(:name AS regclass) AND database = "
+            "AND mode = 'RowExclusiveLock' "
+            "AND relation = ANY (CAST(CAST(:names AS text[]) AS regclass[])) AND database = "
             "(SELECT oid FROM pg_database WHERE datname = current_database())"
         ),
-        {"name": name},
+        {"names": names},
     )
     return frozenset(found.scalars())
 

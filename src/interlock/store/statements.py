@@ -201,6 +201,11 @@ def raw(column: Any) -> Any:
     return type_coerce(column, BigInteger) if isinstance(column.type, UtcMicroseconds) else column
 
 
+def as_stored(table: Table) -> Any:
+    """Return the query of whole rows of *table*, times as the integers that are stored: it reads whatever is there."""
+    return select(*(raw(column).label(column.name) for column in table.columns))
+
+
 def value(column: Any, name: str | None = None) -> Any:
     """Return the parameter of a prepared statement that goes into, or is compared with, *column*."""
     kind = BigInteger() if isinstance(column.type, UtcMicroseconds) else column.type

@@ -348,7 +348,7 @@ class Tables:
         )
         self.usage: Table = self._table(
             "usage",
-            Column("id", _ID, primary_key=True),
+            Column("id", _ID, nullable=False, unique=True),
             Column("at", UtcMicroseconds, nullable=False),
             Column("session_id", _ID, self._key("sessions.id")),
             Column("call_id", _ID),
@@ -368,6 +368,14 @@ class Tables:
             ),
             Column("priced_by", Text),
             Column("charged", Text, comment="JSON list: what which budget windows were charged"),
+            Column("hash", _HASH, comment="of all other columns; null: the session's chain has it"),
+            Column(
+                "position",
+                BigInteger().with_variant(Integer, "sqlite"),
+                Identity(),
+                primary_key=True,
+                comment="its place in the ledger, given by the database; not covered by the hash",
+            ),
             *(
                 Index(
                     f"ix_{prefix}usage_{column}",

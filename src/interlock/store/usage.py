@@ -22,6 +22,7 @@ from interlock.store.budgets import Held
 from interlock.store.events import append, lock
 from interlock.store.statements import Prepared, insertion, now, plain, raw, tables_of
 from interlock.store.tables import to_microseconds
+from interlock.store.usage_seals import sealed
 from interlock.store.windows import Want
 
 Column: TypeAlias = Literal[
@@ -170,7 +171,7 @@ def row(
 ) -> dict[str, object]:
     """Return the row of *priced*, to be written by `write`."""
     used = priced.of.usage
-    return {
+    told: dict[str, object] = {
         "id": usage_id,
         "at": to_microseconds(at),
         "session_id": session_id,
@@ -190,6 +191,7 @@ def row(
         "priced_by": priced.by,
         "charged": None if charged is None else charged.text(),
     }
+    return sealed(told)
 
 
 def amounts_of(priced: Priced) -> Amounts:

@@ -110,12 +110,13 @@ def session_ids(connection: Connection, *, before: str | None = None, limit: int
 
 
 def orphans(connection: Connection) -> list[str]:
-    """Return the ids of sessions that have events, intents or tickets, but no row."""
+    """Return the ids of sessions that other rows are about, and that have no row themselves."""
     tables = tables_of(connection)
     known = select(tables.sessions.c.id)
-    about = (tables.events, tables.intents, tables.tickets, tables.idempotency_keys)
-    columns = [table.c.session_id for table in about]
-    found = union(*(select(column).where(column.not_in(known)) for column in columns))
+    columns = [table.c.session_id for table in tables.all() if "session_id" in table.c]
+    found = union(
+        *(select(column).where(column.is_not(None), column.not_in(known)) for column in columns)
+    )
     return sorted(connection.execute(found).scalars(), key=str)
 
 

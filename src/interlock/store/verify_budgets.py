@@ -1,4 +1,4 @@
-"""disagreements(): recompute every budget window from the events and the ledger, and name the rows that differ."""
+"""BudgetSums: what the events and the ledger add up to in every budget window, and which rows differ from that."""
 
 from __future__ import annotations
 
@@ -10,52 +10,27 @@ from sqlalchemy import Connection, select
 
 from interlock import events
 from interlock._budget import Amounts, WindowKey
-from interlock.errors import NewerRelease
 from interlock.store.budgets import Held
-from interlock.store.events import known
+from interlock.store.events import Place
 from interlock.store.statements import raw, tables_of
 from interlock.store.tables import AMOUNTS
 
 _MOVED = tuple(f"{name}_{part}" for part in ("reserved", "spent") for name in AMOUNTS)
 _LEASED = tuple(f"{name}_leased" for name in AMOUNTS)
-_TELLING = (
-    events.CallDecided,
-    events.CallFinished,
-    events.CallRecovered,
-    events.UsageRecorded,
-)
 
 
-def disagreements(connection: Connection) -> list[str]:
-    """
-    Return a sentence for each budget window whose sums are not what the events and the ledger of usage add up to.
-
-    The sums are those of its row and its leases together. Reads the whole history. Not checked are the limits and the
-    end of a window, which are there to be shown: what is decided with are those of the policy; nor which worker has a
-    lease, and when it was last moved. That the events themselves are unchanged is the business of `verify`.
-    Run it on a snapshot.
-    """
-    sums = _Sums()
-    problems: list[str] = []
-    try:
-        for _, event in known(connection, *_TELLING):
-            sums.hear(event)
-    except NewerRelease as newer:
-        return [f"the sums of budgets: {newer}"]
-    for charge in _outside_sessions(connection, problems):
-        sums.charge(charge)
-    return problems + _compared(connection, sums)
-
-
-class _Sums:
-    """What the events and the ledger add up to."""
+class BudgetSums:
+    """What the events and the ledger add up to; see `verify_books`."""
 
     def __init__(self) -> None:
+        """Begin with nothing."""
         self.reserved: defaultdict[WindowKey, Amounts] = defaultdict(Amounts)
         self.spent: defaultdict[WindowKey, Amounts] = defaultdict(Amounts)
         self._held: dict[str, Held] = {}
 
-    def hear(self, event: events.Event) -> None:
+    def hear(self, place: Place, event: events.Event) -> None:
+        """Take an event."""
+        del place  # windows are summed up whatever session spends of them
         match event:
             case events.CallDecided(reserved=amounts) if amounts is not None:
                 self._held[event.call_id] = Held(amounts, event.windows)
@@ -73,7 +48,15 @@ class _Sums:
             case _:
                 pass
 
+    def compared(self, connection: Connection) -> list[str]:
+        """Return a sentence for each window whose sums are others; to be called once, when all was heard."""
+        problems: list[str] = []
+        for charge in _outside_sessions(connection, problems):
+            self.charge(charge)
+        return problems + _compared(connection, self)
+
     def charge(self, charge: Held) -> None:
+        """Take what is charged whatever was reserved."""
         for key in charge.windows:
             self.spent[key] += charge.amounts
 
@@ -98,7 +81,7 @@ def _outside_sessions(connection: Connection, problems: list[str]) -> Iterator[H
             problems.append(f"usage {usage_id}: what it was charged cannot be read")
 
 
-def _compared(connection: Connection, sums: _Sums) -> list[str]:
+def _compared(connection: Connection, sums: BudgetSums) -> list[str]:
     table = tables_of(connection).windows
     keys = [raw(column) for column in table.primary_key.columns]
     problems: list[str] = []

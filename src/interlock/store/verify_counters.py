@@ -1,4 +1,4 @@
-"""disagreements(): recompute every counter from the events, and name those that differ."""
+"""CounterSums: what the events add up to in every counter, and which rows differ from that."""
 
 from __future__ import annotations
 
@@ -6,52 +6,51 @@ from contextlib import suppress
 
 from sqlalchemy import Connection, select
 
+from interlock import events
 from interlock._counters import MOST, counts
 from interlock._state import SessionStatus, status_after
-from interlock.errors import NewerRelease
 from interlock.store.counters import Key, Sums, Tally
-from interlock.store.events import known
+from interlock.store.events import Place
 from interlock.store.statements import raw, tables_of
 from interlock.store.tables import from_microseconds
 
 
-def disagreements(connection: Connection) -> list[str]:
-    """
-    Return a sentence for each counter that is not what the events add up to.
+class CounterSums:
+    """What the events add up to in every counter; see `verify_books`."""
 
-    Reads the whole history, a page at a time. Not checked is who counted what: the sums are those of all shards. That
-    the events themselves are unchanged is the business of `verify`.
-    Run it on a snapshot.
-    """
-    try:
-        told = _told(connection)
-    except NewerRelease as newer:
-        return [f"the counters: {newer}"]
-    problems: list[str] = []
-    stored = _stored(connection, problems)
-    for key in sorted({*told, *stored}, key=str):
-        day, what, name = key
-        here, there = stored.get(key, (0, 0)), told.get(key, (0, 0))
-        if here != there:
-            problems.append(
-                f"counter {what} {name} of {from_microseconds(day):%Y-%m-%d} is {_shown(here)}, "
-                f"but adds up to {_shown(there)}"
-            )
-    return problems
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._tally = Tally()
+        self._session_id = ""
+        self._status: SessionStatus | None = None
 
-
-def _told(connection: Connection) -> Sums:
-    tally, session_id = Tally(), ""
-    status: SessionStatus | None = None
-    for place, event in known(connection):
-        if place.session_id != session_id:
-            session_id, status = place.session_id, None
+    def hear(self, place: Place, event: events.Event) -> None:
+        """Take an event."""
+        if place.session_id != self._session_id:
+            self._session_id, self._status = place.session_id, None
         with suppress(
             TypeError
         ):  # its time was changed: `verify` says so, and here it shows in the sums
-            tally.add(place.at_us, counts(event, status))
-        status = status_after(status or SessionStatus.OPEN, event)
-    return tally.sums()
+            self._tally.add(place.at_us, counts(event, self._status))
+        self._status = status_after(self._status or SessionStatus.OPEN, event)
+
+    def sums(self) -> Sums:
+        """Return the sums, by key."""
+        return self._tally.sums()
+
+    def compared(self, connection: Connection) -> list[str]:
+        """Return a sentence for each counter that is another."""
+        problems: list[str] = []
+        told, stored = self.sums(), _stored(connection, problems)
+        for key in sorted({*told, *stored}, key=str):
+            day, what, name = key
+            here, there = stored.get(key, (0, 0)), told.get(key, (0, 0))
+            if here != there:
+                problems.append(
+                    f"counter {what} {name} of {from_microseconds(day):%Y-%m-%d} is {_shown(here)}, "
+                    f"but adds up to {_shown(there)}"
+                )
+        return problems
 
 
 def _stored(connection: Connection, problems: list[str]) -> dict[Key, tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""disagreements(): recompute from the events who holds which lease, and name the rows that differ."""
+"""LeaseHolders: who holds which lease, as the events say, and which rows differ from that."""
 
 from __future__ import annotations
 
@@ -12,35 +12,9 @@ from sqlalchemy import Connection, select
 from interlock import events
 from interlock._lease import Holder, LeaseKey, Occupancy, Slot
 from interlock._ticket import TicketState
-from interlock.errors import NewerRelease
-from interlock.store.events import known
+from interlock.store.events import Place
 from interlock.store.slots import occupancy
 from interlock.store.statements import tables_of
-
-_TELLING = (
-    events.CallDecided,
-    events.CallFinished,
-    events.CallDoubted,
-    events.CallRecovered,
-    events.TicketOpened,
-    events.TicketResolved,
-)
-
-
-def disagreements(connection: Connection) -> list[str]:
-    """
-    Return a sentence for each part of a lease of which the last token or the holders are not what the events say.
-
-    Reads the whole history. Until when a call holds its slot is only checked not to be earlier than when it was taken:
-    renewing it is no event. That the events themselves are unchanged is the business of `verify`. Run it on a snapshot.
-    """
-    told = _Told()
-    try:
-        for place, event in known(connection, *_TELLING):
-            told.hear(place.session_id, event)
-    except NewerRelease as newer:
-        return [f"who holds which lease: {newer}"]
-    return [*told.problems(), *_compared(connection, told)]
 
 
 class _Who(TypedDict):
@@ -51,10 +25,11 @@ class _Who(TypedDict):
     resource: str | None
 
 
-class _Told:
-    """What the events say, of whatever session and in whatever order of sessions."""
+class LeaseHolders:
+    """Who holds which lease, as the events say; see `verify_books`."""
 
     def __init__(self) -> None:
+        """Begin with nobody."""
         self.given: defaultdict[LeaseKey, dict[int, Holder]] = defaultdict(dict)
         self._gone: set[tuple[LeaseKey, int]] = set()
         self._by_call: dict[str, tuple[Slot, ...]] = {}
@@ -62,7 +37,8 @@ class _Told:
         self._of_call: dict[str, events.CallDecided] = {}
         self._twice: list[str] = []
 
-    def hear(self, session_id: str, event: events.Event) -> None:
+    def hear(self, place: Place, event: events.Event) -> None:
+        """Take an event."""
         match event:
             case events.CallDecided() if event.admitted:
                 waited = self._by_ticket.pop(event.ticket_id or "", ())
@@ -71,7 +47,7 @@ class _Told:
                 self._take(
                     event.leases,
                     waited,
-                    session_id=session_id,
+                    session_id=place.session_id,
                     call_id=event.call_id,
                     tool=event.tool,
                     resource=event.resource,
@@ -85,7 +61,7 @@ class _Told:
                 asked = self._of_call.get(event.call_id)
                 self._take(
                     event.leases,
-                    session_id=session_id,
+                    session_id=place.session_id,
                     call_id=event.call_id,
                     ticket_id=event.ticket_id,
                     tool=event.tool,
@@ -96,6 +72,11 @@ class _Told:
                 self._release(self._by_ticket.pop(event.ticket_id, ()))
             case _:
                 pass
+
+    def compared(self, connection: Connection) -> Iterator[str]:
+        """Yield a sentence for each part of a lease of which the last token or the holders are others."""
+        yield from self.problems()
+        yield from _compared(connection, self)
 
     def problems(self) -> list[str]:
         """What the events themselves contradict."""
@@ -131,7 +112,7 @@ class _Told:
         self._gone.update((slot.key, slot.token) for slot in slots)
 
 
-def _compared(connection: Connection, told: _Told) -> Iterator[str]:
+def _compared(connection: Connection, told: LeaseHolders) -> Iterator[str]:
     table = tables_of(connection).leases
     missing = set(told.given)
     query = select(table.c.lease, table.c.scope, table.c.token, table.c.holders)

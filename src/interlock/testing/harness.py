@@ -91,6 +91,8 @@ class AdapterHarness(ABC):
         lacks: What the framework cannot do, each with the reason; the tests of it are skipped, and say why.
         readme: The adapter's README, which has to hold each of these reasons, word for word.
         refuses_with: What `offer_unknown` raises.
+        fails_as: What the books say of a tool that raises a LookupError: how it ended, and the error's class where it
+            raised; `("returned",)` where the framework makes a result of a failure before the adapter sees it.
         patience_s: What takes longer is taken to hang, in seconds.
     """
 
@@ -98,6 +100,7 @@ class AdapterHarness(ABC):
     lacks: ClassVar[Mapping[Capability, str]] = {}
     readme: ClassVar[Path | None] = None
     refuses_with: ClassVar[type[Exception] | tuple[type[Exception], ...]] = Misuse
+    fails_as: ClassVar[tuple[str, ...]] = ("raised", "LookupError")
     patience_s: ClassVar[float] = 30.0
 
     @abstractmethod

@@ -32,7 +32,8 @@ def govern(
         session: In which calls are made; None: in the one that is current then.
         accepted: Names of what Interlock cannot govern and that may pass all the same: endpoints by their path, such
             as `files` or `messages.batches`; kinds of tools that run at the provider, without their date, such as
-            `web_search`; `mcp`; `container`; `fallbacks`.
+            `web_search`; `mcp`; `container`; `fallbacks`; `tool_runner`, whose functions are judged where they are
+            `@governed`.
         assume: What a call is taken to use at most where its request does not say: `input_tokens` where input is kept
             at the provider. What is not known, a budget that limits it refuses.
         provider: Whose models they are, for prices; None: `anthropic`, or that of the client's platform.

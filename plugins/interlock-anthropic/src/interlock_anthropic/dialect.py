@@ -7,7 +7,7 @@ from anthropic._base_client import AsyncAPIClient, SyncAPIClient
 from interlock.clients import Dialect
 from interlock_anthropic.answer import LAST, assembled, told, usage, written
 from interlock_anthropic.request import estimate
-from interlock_anthropic.surfaces import JUDGED, PASSED, SENT, provider_tool
+from interlock_anthropic.surfaces import JUDGED, PASSED, RUNNERS, SENT, provider_tool
 
 DIALECT = Dialect(
     name="anthropic",
@@ -23,6 +23,7 @@ DIALECT = Dialect(
     passed=PASSED,
     root="/v1",
     beside=SENT,
+    runners=RUNNERS,
     provider_tool=provider_tool,
     is_prepared=True,
     estimate=estimate,

@@ -23,6 +23,9 @@ SENT = {
     "mcp_servers": "mcp",
 }
 
+RUNNERS = {"BetaToolRunner": "tool_runner"}
+"""What of the SDK runs the functions that a model calls, by the name that it gives itself in the header."""
+
 LOCAL_TOOLS = re.compile(r"custom|(bash|computer|memory|text_editor)(_\d{8})?")
 """Kinds of tools that the caller runs. Any other kind runs at the provider, where Interlock cannot judge its calls."""
 

@@ -122,6 +122,7 @@ class Gate:
             _name_span(str(params["name"]), call.tool.name)
             refused = await self._unchanged(str(params["name"]), lister)
             if refused is not None:
+                _disown_span(call.tool.name)
                 return refused
             if call.tool.schema is None:
                 schema = self.catalogue.schema(str(params["name"]))
@@ -132,8 +133,11 @@ class Gate:
     async def _judged(self, method: str, call: Request, forward: Forward, *, of: str) -> Result:
         raised: list[BaseException] = []
         result: Any = None
+        begun = False
 
         async def run(judged: Mapping[str, Any]) -> Result:
+            nonlocal begun
+            begun = True
             try:
                 return _noted(await forward(call.passed_on(judged)))
             except BaseException as error:
@@ -149,6 +153,8 @@ class Gate:
             if raised and error is raised[0]:  # of what is behind, which is not ours to translate
                 raise
             self._note(of, error)
+            if not begun:
+                _disown_span(call.tool.name)
             return answer(method, error)
         if result is None and session.mode == "dry_run":
             return _simulated(method, call.tool.name)
@@ -302,10 +308,22 @@ def _name_span(name: str, governed: str) -> None:
 
     By that Interlock knows the span as the call's own, and does not make a second one beside it.
     """
+    if (span := _span_of(name)) is not None:
+        span.set_attribute(_TOOL, governed)
+
+
+def _disown_span(governed: str) -> None:
+    """Have the protocol's span of a call that was refused not say that a tool was executed."""
+    if (span := _span_of(governed)) is not None:
+        span.set_attribute(_OPERATION, "govern")
+
+
+def _span_of(name: str) -> trace.Span | None:
+    """Return the span around, if the protocol's package has made it for a call of the tool *name*."""
     span = trace.get_current_span()
     shown: Mapping[str, object] = getattr(span, "attributes", None) or {}
-    if shown.get(_OPERATION) == "execute_tool" and shown.get(_TOOL) == name:
-        span.set_attribute(_TOOL, governed)
+    is_its = shown.get(_OPERATION) == "execute_tool" and shown.get(_TOOL) == name
+    return span if is_its else None
 
 
 def _simulated(method: str, name: str) -> Result:

@@ -334,7 +334,7 @@ def _leases(place: _Place) -> None:
 def _usage(place: _Place) -> None:
     place.table(
         "usage",
-        sa.Column("id", _ID, primary_key=True),
+        sa.Column("id", _ID, nullable=False, unique=True),
         sa.Column("at", _TIME, nullable=False),
         sa.Column("session_id", _ID, place.key("sessions.id")),
         sa.Column("call_id", _ID),
@@ -354,6 +354,14 @@ def _usage(place: _Place) -> None:
         ),
         sa.Column("priced_by", sa.Text),
         sa.Column("charged", sa.Text, comment="JSON list: what which budget windows were charged"),
+        sa.Column("hash", _HASH, comment="of all other columns; null: the session's chain has it"),
+        sa.Column(
+            "position",
+            sa.BigInteger().with_variant(sa.Integer, "sqlite"),
+            sa.Identity(),
+            primary_key=True,
+            comment="its place in the ledger, given by the database; not covered by the hash",
+        ),
         comment="every model call that was paid for, in a session or not",
     )
     for column in ("session_id", "user", "team", "org", "agent"):
