@@ -107,6 +107,7 @@ class Writer:
         self._outside = 0  # callers who wait for room in the queue
         self._queue: SimpleQueue[Job[Any] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._in_hand = 0  # jobs that the thread has taken out of the queue and not ended
         self._crowd = 1  # how many were served together lately, so how many may come back together
         self._link: Link | None = None
         self._lag_s = 0.0
@@ -186,7 +187,7 @@ class Writer:
 
     def writing(self) -> Writing:
         """Return how far it is behind."""
-        waiting = self._queue.qsize() + self._outside
+        waiting = self._queue.qsize() + self._outside + self._in_hand
         return Writing(waiting, 0 if self._crowd == 1 and not waiting else round(self._lag_s * 1e6))
 
     def pause(self, timeout_s: float, *, keep: bool) -> bool:
@@ -245,6 +246,7 @@ class Writer:
         job = self._queue.get()
         if job is None:
             return False
+        self._in_hand = 1
         last = False
         if self._crowd > 1:
             self._gather()
@@ -259,6 +261,7 @@ class Writer:
                     last = True
                     break
                 batch.append(waiting)
+                self._in_hand = len(batch)
             if self._outside:
                 with self._room:
                     self._room.notify_all()
@@ -266,6 +269,7 @@ class Writer:
             self._lag_s = time.monotonic() - job.queued_at
             # Those who waited meanwhile would else be served without those woken now, and these without them.
             self._crowd = len(batch) + self._queue.qsize()
+            self._in_hand = 0
         return not last
 
     def _gather(self) -> None:
