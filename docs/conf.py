@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from enum import EnumType
 from importlib.metadata import version as version_of
 
-from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
 
 project = "Interlock"
@@ -134,8 +133,7 @@ def _docstring(
 
 
 def setup(app: Sphinx) -> None:
-    """Let Sphinx know our navigation, and that a diagram in Mermaid is shown as it is written."""
+    """Let Sphinx know our navigation, and how our signatures and docstrings are read."""
     app.connect("source-read", _navigation)
     app.connect("autodoc-process-signature", _signature)
     app.connect("autodoc-process-docstring", _docstring, priority=400)  # napoleon's is 500
-    app.add_lexer("mermaid", TextLexer)

@@ -10,7 +10,7 @@ console   each line that begins with ``$`` runs; what it prints must be what is 
 text      what the block before it printed; whatever a block prints must be shown
 yaml      it is a policy, or part of one; a first line ``# NAME.yaml`` also makes it that file
 toml      it is TOML
-mermaid   a figure, as is a block without a language
+          a block without a language is a figure
 ========  ==========================================================================================
 
 Ids, digests, times and durations differ from run to run. They are compared by shape, and an id stands for the

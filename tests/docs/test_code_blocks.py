@@ -16,7 +16,7 @@ from interlock import Policy
 from tests.docs.blocks import TARGETS, Page
 from tests.docs.pages import DOCS, README, ROOT, name_of, pages, tokens
 
-LANGUAGES = {"python", "console", "text", "yaml", "toml", "mermaid", ""}
+LANGUAGES = {"python", "console", "text", "yaml", "toml", ""}
 EXAMPLES = ROOT / "examples"
 
 
