@@ -308,7 +308,7 @@ def test_many_wait_and_one_looks(governor: Make) -> None:
 @pytest.mark.promise(3, 5)
 def test_one_yes_lets_one_of_those_through_who_wait_for_it(governor: Make) -> None:
     """Broken if one yes, waited for by 8 callers of the same call, is good for two of them."""
-    one = governor(ASK, on_ask=interlock.wait(timedelta(seconds=1)))
+    one = governor(ASK, on_ask=interlock.wait(timedelta(seconds=4)))
     with one.session("s", agent="bot") as session, quiet(one):
         callers = [Caller(partial(call, "sync", session, "x")) for _ in range(8)]
         watching = one._machinery.store.watch

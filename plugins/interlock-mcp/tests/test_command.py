@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +21,7 @@ from ruamel.yaml import YAML
 
 from interlock import Governor
 from interlock.cli import main
-from interlock.store import sessions, tickets
+from interlock.store import events, sessions, tickets
 
 SERVER = str(Path(__file__).parent / "bank.py")
 ALLOW = {"tools": ["bank.*"], "verdict": "allow"}
@@ -113,6 +112,18 @@ async def test_stdio(desk: Any, mode: str) -> None:
         session.identity.agent,
         session.identity.user,
     ) == ("ticket-4711", "assistant", "u-17")
+
+
+async def test_the_environment_says_how_the_books_are_kept(desk: Any) -> None:
+    """Broken if the proxy writes into other tables, or makes other digests, than the other commands read."""
+    key, command = "k" * 32, Command(desk, ALLOW)
+    command.env |= {"INTERLOCK_TABLE_PREFIX": "gov_", "INTERLOCK_DIGEST_KEY": key}
+    async with Client(command.stdio()) as client:
+        await client.call_tool("pay", {"amount": 5})
+    with Governor(desk.url, table_prefix="gov_", digest_key=key) as governor:
+        (session,) = governor.read(sessions.newest, limit=1)
+        decided = governor.read(events.history, session.id)[1].event
+    assert decided.keyed
 
 
 async def test_approved_after_the_client_has_ended(desk: Any) -> None:
@@ -287,20 +298,10 @@ def test_port_is_taken(desk: Any) -> None:
     assert "Traceback" not in ran.stderr
 
 
-def test_server_does_not_start(desk: Any) -> None:
-    """Broken if a client is not told that there is no server behind, or the command ends as if all were well."""
-    command = Command(desk, ALLOW)
-    begin = {
-        "protocolVersion": "2025-11-25",
-        "capabilities": {},
-        "clientInfo": {"name": "x", "version": "1"},
-    }
-    request = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": begin}
+def begun(command: Command, **options: Any) -> tuple[subprocess.Popen[str], dict[str, Any]]:
+    """Start the proxy over stdio, initialize it, and return its process and what it answered."""
     process = subprocess.Popen(
-        [
-            sys.executable,
-            *command.arguments(server=["--", sys.executable, "-c", "raise SystemExit(3)"]),
-        ],
+        [sys.executable, *command.arguments(**options)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -309,9 +310,18 @@ def test_server_does_not_start(desk: Any) -> None:
     )
     assert process.stdin is not None
     assert process.stdout is not None
+    client = {"name": "x", "version": "1"}
+    params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client}
+    request = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}
     process.stdin.write(json.dumps(request) + "\n")
     process.stdin.flush()
-    answer = json.loads(process.stdout.readline())
+    return process, json.loads(process.stdout.readline())
+
+
+def test_server_does_not_start(desk: Any) -> None:
+    """Broken if a client is not told that there is no server behind, or the command ends as if all were well."""
+    broken = ["--", sys.executable, "-c", "raise SystemExit(3)"]
+    process, answer = begun(Command(desk, ALLOW), server=broken)
     said = process.communicate(timeout=30)[1]
     assert "the MCP server cannot be reached" in answer["error"]["message"]
     assert process.returncode == 2
@@ -320,18 +330,8 @@ def test_server_does_not_start(desk: Any) -> None:
 
 def test_told_to_end(desk: Any) -> None:
     """Broken if a proxy over stdio that is told to end leaves its session open, or waits for its client."""
-    command = Command(desk, ALLOW)
-    process = subprocess.Popen(
-        [sys.executable, *command.arguments()],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=command.env,
-    )
-    assert process.stderr is not None
-    assert "session" in process.stderr.readline()
-    time.sleep(0.5)  # so that it listens for signals; earlier it would just be ended by one
+    process, answer = begun(Command(desk, ALLOW))
+    assert "result" in answer  # it listens for signals, too; earlier it would just be ended by one
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=30) == 0
     process.communicate()

@@ -408,7 +408,7 @@ async def test_review_of_results(desk: Any, mode: str) -> None:
 async def test_timeout(desk: Any, mode: str) -> None:
     """Broken if a server that does not answer keeps its client waiting beyond the time it was given."""
     with desk.open(ALLOW) as (_, session):
-        async with desk.proxied(session, mode, timeout=0.2) as client:
+        async with desk.proxied(session, mode, timeout=1) as client:
             with pytest.raises(MCPError, match="timed out"):
                 await client.call_tool("slow", {})
             await desk.until(lambda: len(desk.done) == 2)

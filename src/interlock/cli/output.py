@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 import msgspec
 import typer
@@ -37,6 +37,7 @@ __all__ = [
     "opened",
     "print_json",
     "safe",
+    "settings",
     "show",
     "table",
 ]
@@ -72,23 +73,34 @@ STYLES = {
 _NOT_ASCII = re.compile("[\x7f-\U0010ffff]")
 
 
+class Settings(TypedDict):
+    """Arguments of a governor that are the same for every command on one store."""
+
+    table_prefix: str
+    schema: str | None
+    digest_key: str | None
+
+
 @contextmanager
 def opened(url: str, *, policy: Path | None = None) -> Iterator[Governor]:
     """
-    Open the store at *url*, which must exist, under the prefix and in the schema that the environment names.
-
-    Under the policy in the file *policy*, if one is given.
+    Open the store at *url*, which must exist, as the environment says; under the policy in the file *policy*, if any.
 
     Raises:
         Misuse: there is none.
     """
     must_exist(url)
-    prefix, schema = os.environ.get(PREFIX, ""), os.environ.get(SCHEMA) or None
-    key = os.environ.get(DIGEST_KEY) or None
-    with Governor(
-        url, policy=policy, table_prefix=prefix, schema=schema, digest_key=key
-    ) as governor:
+    with Governor(url, policy=policy, **settings()) as governor:
         yield governor
+
+
+def settings() -> Settings:
+    """Return what the environment says to every command of the store that it opens."""
+    return Settings(
+        table_prefix=os.environ.get(PREFIX, ""),
+        schema=os.environ.get(SCHEMA) or None,
+        digest_key=os.environ.get(DIGEST_KEY) or None,
+    )
 
 
 def must_exist(url: str) -> None:

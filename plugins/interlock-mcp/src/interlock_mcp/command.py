@@ -28,6 +28,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.server.stdio import stdio_server
 
 from interlock import Governor, Misuse, Session, wait
+from interlock.cli.output import settings
 from interlock.errors import Conflict, StoreUnavailable
 from interlock.store import tickets
 from interlock_mcp.canary import canary
@@ -37,9 +38,6 @@ from interlock_mcp.proxy import Proxy
 
 _TIME = re.compile(r"(\d+)(s|m|h)")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours"}
-
-_PREFIX, _SCHEMA = "INTERLOCK_TABLE_PREFIX", "INTERLOCK_SCHEMA"
-"""The variables that say to every command how the tables are called and where they are."""
 
 _GRACE = 3
 """Seconds that open connections have when the proxy is told to end."""
@@ -97,8 +95,7 @@ def mcp(
             "a session that is resumed has its own name, identity and mode; leave them out"
         )
     canary()
-    prefix, schema = os.environ.get(_PREFIX, ""), os.environ.get(_SCHEMA) or None
-    with Governor(store, policy=policy, table_prefix=prefix, schema=schema) as governor:
+    with Governor(store, policy=policy, **settings()) as governor:
         if resume is None:
             made = governor.session(
                 session or name,
