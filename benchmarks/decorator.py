@@ -28,8 +28,9 @@ from interlock._call import describe
 from interlock._canonical import canonical, digest
 from interlock._clock import SystemClock, new_id
 from interlock._decide import decide
-from interlock._drive import Judges, Machinery, Performer
-from interlock._flow import Admission, Admit, Settle
+from interlock._flow import Admit, Settle
+from interlock._perform import Judges, Machinery, Performer
+from interlock._replies import Admission
 from interlock._scope import Scope, entered
 from interlock._state import SessionStatus
 from interlock._usage import Estimate

@@ -39,7 +39,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:(?!exc).*", r"(?!interlock\b).*"),
     ("py:exc", "|".join([*dir(builtins), r"msgspec\..+"])),
-    ("py:class", r"interlock\.(.*\.)?_[^.]+|interlock\._drive\.(Machinery|Performer)"),
+    ("py:class", r"interlock\.(.*\.)?_[^.]+|interlock\._perform\.(Machinery|Performer)"),
 ]
 
 myst_heading_anchors = 6

@@ -15,22 +15,20 @@ from hypothesis import strategies as st
 from interlock import Call, Denied, Opinion, Steered, Verdict, errors, events
 from interlock._decide import Counsel, decide
 from interlock._flow import (
-    Admission,
     Admit,
     Ask,
     Await,
     Begin,
     Consult,
     Effect,
-    Ending,
     Flow,
     Observe,
     Run,
     Settle,
-    Settlement,
     govern,
     preview,
 )
+from interlock._replies import Admission, Ending, Settlement
 from interlock._state import SessionStatus
 from interlock._ticket import TicketState
 from interlock._verdict import Mode

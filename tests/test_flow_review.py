@@ -13,18 +13,8 @@ from hypothesis import strategies as st
 
 from interlock import Call, Opinion, Verdict, errors, events
 from interlock._decide import Counsel, decide
-from interlock._flow import (
-    Admission,
-    Admit,
-    Consult,
-    Ending,
-    Review,
-    Reviewed,
-    Run,
-    Settle,
-    Settlement,
-    govern,
-)
+from interlock._flow import Admit, Consult, Review, Run, Settle, govern
+from interlock._replies import Admission, Ending, Reviewed, Settlement
 from interlock._state import SessionStatus
 from interlock._verdict import Mode
 from interlock.events import Outcome, Recorded

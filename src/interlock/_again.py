@@ -21,9 +21,10 @@ from interlock._budget import Account, Claim
 from interlock._call import Call, Identity, digest_of
 from interlock._capture import Keyed
 from interlock._decide import UNSEEN, Counsel, Recalled, asks, decide, judge
-from interlock._flow import Admission, Ending, First, Flow, Reviewed, Settlement
+from interlock._flow import Flow
 from interlock._grant import Standing
 from interlock._memory import Steered, recalled, remembering
+from interlock._replies import Admission, Ending, First, Reviewed, Settlement
 from interlock._requests import Requests
 from interlock._state import SessionState, SessionStatus, fold
 from interlock._ticket import Ticket, TicketState
@@ -31,8 +32,6 @@ from interlock._trial import Trial, call_again
 from interlock._verdict import Decision, Mode, Opinion, Verdict
 from interlock.errors import InterlockError, Misuse
 from interlock.policy import Policy
-
-_OVER = frozenset({TicketState.CLAIMED, TicketState.EXPIRED, TicketState.CANCELLED})
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -319,9 +318,7 @@ class _Rerun:
 
     def _standing(self, call: Call, policy: str, at: datetime) -> Ticket | None:
         ticket = self._requests.tickets.get(self._newest.get((call.digest, policy), ""))
-        if ticket is None or ticket.state in _OVER:
-            return None
-        return ticket if ticket.state is TicketState.DENIED or at < ticket.expires_at else None
+        return ticket if ticket is not None and ticket.answers_at(at) else None
 
     def _granted(
         self, call: Call, decision: Decision, policy: str, at: datetime

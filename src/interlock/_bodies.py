@@ -21,10 +21,12 @@ from typing import Any
 
 import anyio
 
-from interlock._drive import Arguments, Performer, adrive, drive, drop
+from interlock._drive import adrive, drive, drop
 from interlock._flights import Stream
-from interlock._flow import Ending, Flow, Run
+from interlock._flow import Flow, Run
 from interlock._halt import Halt
+from interlock._perform import Arguments, Performer
+from interlock._replies import Ending
 from interlock._scope import Scope, enter, entered, leave, steps
 from interlock.evaluators import Streamed
 from interlock.events import Outcome

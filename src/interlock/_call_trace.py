@@ -14,7 +14,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.util.types import AttributeValue
 
 from interlock._call import Call
-from interlock._flow import Admission
+from interlock._replies import Admission
 from interlock._telemetry import Telemetry, fails_open
 from interlock._unseen import Unseen, say_lost
 from interlock._usage import Usage

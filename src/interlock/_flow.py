@@ -4,7 +4,8 @@ The flow: the one order of steps of a governed call.
     describe → consult → admit → (ask) → run → (review) → settle → observe
 
 The order is the security property, so it is written once, as a generator. It yields effects, plain data that say
-what is to be done next, and is sent what came of each; `_drive` performs them, for sync and for async callers.
+what is to be done next, and is sent what came of each; `_perform` does them, and `_drive` goes from one to the next,
+for sync and for async callers.
 Nothing here does I/O, reads a clock, or knows how an effect is performed. Fed with recorded replies, the flow
 replays a call without a database or a tool.
 """
@@ -17,128 +18,21 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import msgspec
 
 from interlock import errors
-from interlock._budget import Account
 from interlock._call import Call
-from interlock._decide import Counsel, stop
-from interlock._halt import Halt, Order
-from interlock._lease import Occupancy, Slot
+from interlock._decide import Counsel
+from interlock._halt import Order
+from interlock._refusal import halted, overrun, refusal, withholding
+from interlock._replies import Admission, Ending, Outdated, Reviewed, Settlement
 from interlock._restored import restored
 from interlock._ticket import Ticket, TicketState
 from interlock._verdict import Decision, Mode, Opinion, Verdict, combine
-from interlock.events import Outcome, Recorded, TraceIds
+from interlock.events import Outcome, TraceIds
 
 _T = TypeVar("_T")
 
 
-class Ending(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    How the tool ended: a value, not an exception, since cancellation and failure are outcomes too.
-
-    Attributes:
-        outcome: How.
-        result: What it returned.
-        error: What it raised.
-        unreviewable: Why what it gave cannot be shown to those who review it; it is then withheld.
-        halt: What cancelled it, if it was a halt.
-    """
-
-    outcome: Outcome
-    result: Any = None
-    error: BaseException | None = None
-    unreviewable: str | None = None
-    halt: Halt | None = None
-
-
-class Reviewed(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What came of showing a result to those who review it.
-
-    Attributes:
-        result: What is left of it, for the caller; None when it is withheld.
-        opinions: What they think, in the order in which they were asked.
-        redacted_by: The authors who put something else in its place, in that order.
-        withheld: Whether the caller is given an exception instead.
-    """
-
-    result: Any = None
-    opinions: tuple[Opinion, ...] = ()
-    redacted_by: tuple[str, ...] = ()
-    withheld: bool = False
-
-
-class First(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    The call that was made before with the idempotency key of another.
-
-    Attributes:
-        call_id: Its id.
-        payload: The digest of its arguments.
-        outcome: How it ended; None as long as nobody knows.
-        result: What it gave, as canonical JSON; None where that is not kept.
-    """
-
-    call_id: str
-    payload: str
-    outcome: Outcome | None = None
-    result: str | None = None
-
-
-class Admission(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What the admitting transaction decided and wrote.
-
-    Attributes:
-        decision: What was decided.
-        recorded: Its event.
-        ticket: The request for approval, if one is needed.
-        opened: The event of that request, if it was opened now.
-        budgets: Those that count the call, as they stood before it.
-        halts: Those that cover it, the widest first.
-        slots: Of which leases it holds one.
-        taken: The leases of which it needs one and none is left.
-        orders: What the policy wants halted because of it.
-        first: The call that was made before with its idempotency key, where it counts.
-        repeats: Whether it is given what that one gave, instead of being run.
-    """
-
-    decision: Decision
-    recorded: Recorded
-    ticket: Ticket | None = None
-    opened: Recorded | None = None
-    budgets: tuple[Account, ...] = ()
-    halts: tuple[Halt, ...] = ()
-    slots: tuple[Slot, ...] = ()
-    taken: tuple[Occupancy, ...] = ()
-    orders: tuple[Order, ...] = ()
-    first: First | None = None
-    repeats: bool = False
-
-
-class Settlement(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What the settling transaction wrote.
-
-    Attributes:
-        recorded: The event of the call's end.
-        overspent: Budgets that ask for it to be said that, with this call, more was spent than they allow.
-        halt: The halt that covers the call, which was engaged while it ran.
-        leases_lost: The leases that it had lost by then.
-        orders: What the policy wants halted because of it.
-    """
-
-    recorded: Recorded
-    overspent: tuple[Account, ...] = ()
-    halt: Halt | None = None
-    leases_lost: tuple[str, ...] = ()
-    orders: tuple[Order, ...] = ()
-
-
 class GivenUp(msgspec.Struct, frozen=True):
     """A call that ran is not this process's any more, so nothing was written: recovery has it."""
-
-
-class Outdated(errors.Conflict):
-    """A ticket that the call was to use was used, or has expired, since it was looked at; nothing was written."""
 
 
 class Effect(msgspec.Struct, Generic[_T], frozen=True):
@@ -329,18 +223,18 @@ def _concluded(
             yield from _settle(call, ending, trace, unheard)
             raise
     settlement = yield from _settle(call, ending, trace, review, ran=True)
-    overrun: errors.BudgetExceeded | None = None
+    overspent: errors.BudgetExceeded | None = None
     if settlement is not None and settlement.overspent and ending.outcome is Outcome.RETURNED:
-        overrun = _overrun(call, decision, settlement.overspent)
+        overspent = overrun(call, decision, settlement.overspent)
     halt = ending.halt
     if settlement is not None and ending.outcome is Outcome.RETURNED:
         halt = settlement.halt
     if halt is not None:
-        raise halted(call, halt, ended=ending.outcome) from overrun
+        raise halted(call, halt, ended=ending.outcome) from overspent
     if review is not None and review.withheld:
-        raise withholding(call, review, booked=settlement is not None) from overrun
-    if overrun is not None:
-        raise overrun
+        raise withholding(call, review, booked=settlement is not None) from overspent
+    if overspent is not None:
+        raise overspent
     return ending.result if review is None else review.result
 
 
@@ -385,166 +279,6 @@ def preview(call: Call) -> Flow:
     asked: Admission | Ticket | None = yield Ask(call, counsel, trace)
     yield Observe(call, asked if isinstance(asked, Admission) else None)
     return asked.ticket if isinstance(asked, Admission) else asked
-
-
-def _met(
-    call: Call, admission: Admission, first: First
-) -> errors.InProgress | errors.KeyReused | errors.AlreadyDone:
-    """Return the exception that says why *call* does not run beside, or after, the first with its idempotency key."""
-    name, decision = named(call), admission.decision
-    if admission.repeats:
-        ended = "returned" if first.outcome is Outcome.RETURNED else "was cut short"
-        return errors.AlreadyDone(
-            f"{name} was made before, as call {first.call_id}, which {ended}; what it gave is not kept, so it cannot "
-            "be given again. It did not run again. See for yourself whether it had its effect.",
-            decision=decision,
-            call=call,
-            first=first.call_id,
-        )
-    if (
-        first.outcome is None
-        and call.idempotency is not None
-        and call.idempotency.payload == first.payload
-    ):
-        return errors.InProgress(
-            f"{name} was not run: {decision.reason}. Try again later.",
-            decision=decision,
-            call=call,
-            first=first.call_id,
-        )
-    return errors.KeyReused(
-        f"{name} was not run: {decision.reason}. Give what is another effect another key.",
-        decision=decision,
-        call=call,
-        first=first.call_id,
-    )
-
-
-def refusal(call: Call, admission: Admission) -> errors.Refused | errors.EvaluatorFailed:
-    """Return the exception that says why *call* may not run, and what to do instead."""
-    decision = admission.decision
-    name = named(call)
-    if admission.halts:
-        return halted(call, admission.halts[0], decision=decision)
-    if decision.verdict is Verdict.ASK and admission.ticket is not None:
-        who = " or ".join(decision.approvers) or "a human"
-        return errors.ApprovalNeeded(
-            f"{name} needs approval by {who}: {decision.reason}. It did not run; make the same call again once "
-            f"ticket {admission.ticket.id} is approved.",
-            decision=decision,
-            call=call,
-            ticket=admission.ticket,
-        )
-    if decision.verdict is Verdict.STEER:
-        return errors.Steered(
-            " ".join([f"{name} was not run: {decision.reason}.", *_way(decision)]),
-            decision=decision,
-            call=call,
-        )
-    if decision.is_fault:
-        return errors.EvaluatorFailed(
-            f"{name} was not run, because it could not be judged: {decision.reason}. "
-            "Repair what failed; it is in `decision.because`.",
-            decision=decision,
-            call=call,
-        )
-    if admission.first is not None:
-        return _met(call, admission, admission.first)
-    if admission.taken:
-        return errors.LeaseTaken(
-            f"{name} was not run: {decision.reason}. Try again later.",
-            decision=decision,
-            call=call,
-            leases=admission.taken,
-        )
-    spent = {o.author.removeprefix("budget:") for o in decision.because if _is_budget(o)}
-    if spent and all(map(_is_budget, decision.because)):
-        return errors.BudgetExceeded(
-            f"{name} was not run: {decision.reason}. "
-            + (decision.guidance or "Ask for less, or wait for the next window."),
-            decision=decision,
-            call=call,
-            budgets=tuple(one for one in admission.budgets if one.key.budget in spent),
-        )
-    return errors.Denied(
-        f"{name} is denied: {decision.reason}. Do not retry it.", decision=decision, call=call
-    )
-
-
-def halted(
-    call: Call, halt: Halt, *, decision: Decision | None = None, ended: Outcome | None = None
-) -> errors.HaltedError:
-    """Return the exception that says that *halt* stops *call*, or that it ran and *ended* so meanwhile."""
-    did = "was not run"
-    if ended is Outcome.RETURNED:
-        did = "ran and was booked, but its result is withheld"
-    elif ended is not None:
-        did = "was cancelled while it ran, and may have had its effect"
-    return errors.HaltedError(
-        f"{named(call)} {did}: {stop(halt).reason}. Do not retry it; stop and tell the operator.",
-        decision=decision or combine([stop(halt)]),
-        call=call,
-        halt=halt,
-        ran=ended is not None,
-    )
-
-
-def withholding(
-    call: Call, review: Reviewed, *, booked: bool
-) -> errors.Refused | errors.EvaluatorFailed:
-    """Return the exception that says why the result of *call* is withheld, and that it has run."""
-    decision = combine(review.opinions)
-    did = f"{named(call)} ran{' and was booked' if booked else ''}, but its result is withheld"
-    if decision.is_fault:
-        return errors.EvaluatorFailed(
-            f"{did}, because it could not be reviewed: {decision.reason}. Do not run it again. "
-            "What failed is in `decision.because`.",
-            decision=decision,
-            call=call,
-            ran=True,
-        )
-    if decision.verdict is Verdict.STEER:
-        return errors.Steered(
-            " ".join([f"{did}: {decision.reason}.", *_way(decision), "Do not run it again."]),
-            decision=decision,
-            call=call,
-            ran=True,
-        )
-    return errors.Denied(
-        f"{did}: {decision.reason}. Do not run it again.", decision=decision, call=call, ran=True
-    )
-
-
-def named(call: Call) -> str:
-    """Return what a call is called where a caller is told of it: they must know that it is not the one they made."""
-    if call.edit is None:
-        return call.tool.name
-    said = f" ({call.edit.comment})" if call.edit.comment else ""
-    return f"{call.tool.name}, of which {call.edit.by} has changed {', '.join(call.edit.changed)}{said},"
-
-
-def _way(decision: Decision) -> list[str]:
-    """Return the sentences that say what to do instead."""
-    ways = ", ".join(decision.suggestions)
-    told = [decision.guidance, f"Use instead: {ways}." if ways else None]
-    return [part for part in told if part]
-
-
-def _overrun(
-    call: Call, decision: Decision, overspent: tuple[Account, ...]
-) -> errors.BudgetExceeded:
-    names = ", ".join(dict.fromkeys(account.key.budget for account in overspent))
-    return errors.BudgetExceeded(
-        f"{named(call)} ran, was booked, and cost more than was left of: {names}. Do not run it again.",
-        decision=decision,
-        call=call,
-        budgets=overspent,
-        ran=True,
-    )
-
-
-def _is_budget(opinion: Opinion) -> bool:
-    return opinion.author.startswith("budget:")
 
 
 def _settle(

@@ -25,12 +25,12 @@ from interlock._call import Identity
 from interlock._capture import Capture, Capturing, Keyed, capture_of
 from interlock._clock import Clock, SystemClock
 from interlock._consult import Judges
-from interlock._drive import Machinery
 from interlock._flights import Flights
 from interlock._given import UNNAMED, budgets_of, policy_of, probes_of
 from interlock._halt import Halt, Halted, HaltTarget, Named
 from interlock._ledger import Entry
 from interlock._model_call import MODEL_CALL, ModelCall
+from interlock._perform import Machinery
 from interlock._plugins import Plugins
 from interlock._recover import look, recover
 from interlock._recovery import Escalation, Recovered

@@ -9,8 +9,10 @@ from typing import Any, Self
 
 from interlock._bodies import ending_of
 from interlock._call import Tool
-from interlock._drive import Performer, adrive, drive
-from interlock._flow import Ending, Flow, Run
+from interlock._drive import adrive, drive
+from interlock._flow import Flow, Run
+from interlock._perform import Performer
+from interlock._replies import Ending
 from interlock._scope import Governs, Scope, entered
 from interlock._usage import Estimate, Usage
 from interlock.errors import Misuse

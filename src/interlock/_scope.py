@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from interlock._call import Call, Tool
-from interlock._drive import Performer
+from interlock._perform import Performer
 from interlock._usage import Estimate, Usage
 from interlock.errors import Misuse, NotConfigured
 

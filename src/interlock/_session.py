@@ -13,8 +13,8 @@ from sqlalchemy import Connection
 from interlock import events
 from interlock._asking import OnAsk
 from interlock._call import Identity, is_text
-from interlock._drive import Machinery
 from interlock._halt import Halted, HaltTarget
+from interlock._perform import Machinery
 from interlock._redaction import redacted_data
 from interlock._scope import Scope, current_scope, enter, leave, session_for
 from interlock._session_calls import SessionCalls

@@ -25,9 +25,10 @@ from interlock._call import Call, Identity, Tool, describe
 from interlock._capture import Capture
 from interlock._captured import captured
 from interlock._clock import new_id
-from interlock._drive import Machinery, Performer, adrive, drive
+from interlock._drive import adrive, drive
 from interlock._model_call import MODEL_CALL, ModelCall
 from interlock._notes import note_of
+from interlock._perform import Machinery, Performer
 from interlock._prices import estimated
 from interlock._scope import Scope, current_call, entered
 from interlock._telemetry import current_ids, show_note

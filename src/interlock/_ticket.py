@@ -26,6 +26,11 @@ class TicketState(StrEnum):
     EXPIRED = "expired"
     CANCELLED = "cancelled"
 
+    @property
+    def is_over(self) -> bool:
+        """Whether a ticket that stands there answers for no call any more."""
+        return self in {TicketState.CLAIMED, TicketState.EXPIRED, TicketState.CANCELLED}
+
 
 class Approval(msgspec.Struct, frozen=True):
     """One person's yes: who, when, and what they said."""
@@ -92,3 +97,9 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
     decided_at: datetime | None = None
     comment: str | None = None
     leases: tuple[Slot, ...] = ()
+
+    def answers_at(self, at: datetime) -> bool:
+        """Return whether its answer counts at the time *at*, or can still come: a no stands for good."""
+        if self.state is TicketState.DENIED:
+            return True
+        return not self.state.is_over and at < self.expires_at

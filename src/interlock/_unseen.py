@@ -6,7 +6,7 @@ import logging
 from contextlib import AbstractContextManager, nullcontext
 
 from interlock._call import Call
-from interlock._flow import Admission
+from interlock._replies import Admission
 from interlock.events import Recorded, TraceIds
 
 log = logging.getLogger("interlock")

@@ -25,7 +25,7 @@ class Points:
         self._engine = database.writing
         self._dialect: Any = database.writing.dialect
         governor.write(lambda _: None)  # so that there is a link
-        self._link: Any = type(governor._machinery.store._writer._link)
+        self._link: Any = type(governor._machinery.store._writer._batches._link)
         self.seen: list[str] = []
 
     @contextmanager

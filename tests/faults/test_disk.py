@@ -39,7 +39,7 @@ def pragma(one: Governor, statement: str) -> None:
 
     store = one._machinery.store
     event.listen(store.database.writing, "connect", configure)
-    link = store._writer._link
+    link = store._writer._batches._link
     if link is not None:
         link.connection.connection.cursor().execute(f"PRAGMA {statement}")
 

@@ -10,7 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from interlock import ApprovalNeeded, Governor, HaltedError, Session, errors, governed, tool_of
-from interlock._flow import Admission, Admit, Consult
+from interlock._flow import Admit, Consult
+from interlock._replies import Admission
 from interlock.events import HaltOrdered
 from interlock.store import tickets
 from tests.callers import history

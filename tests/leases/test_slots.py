@@ -458,7 +458,7 @@ def test_any_text_names_a_resource(governor: Make) -> None:
 def test_without_leases_nothing_is_asked(governor: Make) -> None:
     """Broken if a call that needs no lease costs a statement more than it did."""
     made = governor(policy())
-    link: Any = type(made._machinery.store._writer._link)
+    link: Any = type(made._machinery.store._writer._batches._link)
     seen: list[str] = []
     read, run = link.read, link.run
 

@@ -19,7 +19,7 @@ from interlock._again import again
 from interlock._budget import facts_about, facts_of
 from interlock._clock import new_id
 from interlock._decide import Counsel
-from interlock._flow import Admission, Ending, Settlement
+from interlock._replies import Admission, Ending, Settlement
 from interlock._usage import ModelUsage, Priced
 from interlock.events import Outcome, Recorded
 from interlock.policy import Policy

@@ -92,15 +92,15 @@ def commits_of(governor: Governor) -> list[int]:
 def batches_of(governor: Governor) -> list[int]:
     """Return a list of how many entries the writer posts in each of its transactions, which grows as it does."""
     seen: list[int] = []
-    writer = governor._machinery.store._writer
-    post = writer._post
+    batches = governor._machinery.store._writer._batches
+    post = batches._post
 
     def counted(connection: Any, entries: Sequence[Any]) -> Sequence[Any]:
         results = post(connection, entries)
         seen.append(len(entries))
         return results
 
-    writer._post = counted
+    batches._post = counted
     return seen
 
 

@@ -10,7 +10,7 @@ from interlock.store.engine import Store
 def count_commits(store: Store) -> list[int]:
     """Return a list that grows by one at each commit of the writer of *store*."""
     seen: list[int] = []
-    connect = store._writer._connect
+    connect = store._writer._batches._connect
 
     def counted(link: Any) -> Any:
         commit = link.commit
@@ -22,7 +22,7 @@ def count_commits(store: Store) -> list[int]:
         link.commit = commit_and_count
         return link
 
-    store._writer._connect = lambda: counted(connect())
-    if store._writer._link is not None:
-        counted(store._writer._link)
+    store._writer._batches._connect = lambda: counted(connect())
+    if store._writer._batches._link is not None:
+        counted(store._writer._batches._link)
     return seen

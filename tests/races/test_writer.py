@@ -341,7 +341,7 @@ def test_where_no_transaction_begins_every_job_fails_alike(store: Store, writer:
 
     with busy(writer):
         futures = [Pending(writer, put(n)) for n in range(10)]
-        writer._turnstile = _Shut(tried)
+        writer._batches._turnstile = _Shut(tried)
     assert [type(future.exception()) for future in futures] == [StoreUnavailable] * 10
     assert len(tried) <= 2
     assert written(store) == []

@@ -22,8 +22,8 @@ from pydantic import ValidationError
 
 from interlock._call import Call
 from interlock._entry_points import find_entry_point, load, version_of
-from interlock._flow import Reviewed
 from interlock._plugins import fault, valid
+from interlock._replies import Reviewed
 from interlock._verdict import Opinion, Verdict
 from interlock.errors import PluginError, PolicyError
 from interlock.evaluators.bench import Bench, Job, Raised

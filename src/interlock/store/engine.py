@@ -19,6 +19,7 @@ from sqlalchemy.exc import ArgumentError
 from interlock._clock import Clock, SystemClock
 from interlock.errors import Misuse, StoreUnavailable
 from interlock.store import calls, entries, owners, schema
+from interlock.store.batches import Batches
 from interlock.store.counters import new_shard
 from interlock.store.followers import Followers
 from interlock.store.health import Writing
@@ -247,14 +248,14 @@ class Store:
             raise
 
     def _new_writer(self) -> Writer:
-        return Writer(
+        batches = Batches(
             self.database,
             connect=lambda: self.database.link(self._binding),
             post=calls.post,
             turnstile=self._turnstile,
             translate=self.unavailable,
-            closed=self._lost or "the store is closed",
         )
+        return Writer(batches, closed=self._lost or "the store is closed")
 
     def _new_heartbeat(self) -> Heartbeat:
         return Heartbeat(lambda: self._owner, self._beat)

@@ -13,8 +13,8 @@ from interlock._budget import Amounts, Claim, nano, need_of
 from interlock._call import Call
 from interlock._capture import Seal, plain
 from interlock._decide import Counsel
-from interlock._flow import Ending, Reviewed
 from interlock._lease import LeaseClaim
+from interlock._replies import Ending, Reviewed
 from interlock._restored import restored
 from interlock._usage import Priced
 from interlock.store.budgets import Held

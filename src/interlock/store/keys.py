@@ -17,7 +17,7 @@ from sqlalchemy import BigInteger, Connection, bindparam, delete, func, select, 
 from interlock import events
 from interlock._call import Call
 from interlock._decide import in_progress, reused
-from interlock._flow import First
+from interlock._replies import First
 from interlock._verdict import Opinion
 from interlock.store.statements import Prepared, insertion, plain, tables_of, value
 from interlock.store.tables import Tables
