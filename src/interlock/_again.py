@@ -9,7 +9,7 @@ tool runs, and no clock is read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,19 +17,18 @@ from typing import Any, NamedTuple
 import msgspec
 
 from interlock import _flow, events
-from interlock._budget import Account, Claim
-from interlock._call import Call, Identity, digest_of
+from interlock._call import Call
 from interlock._capture import Keyed
 from interlock._decide import UNSEEN, Counsel, Recalled, asks, decide, judge
 from interlock._flow import Flow
 from interlock._grant import Standing
-from interlock._memory import Steered, recalled, remembering
+from interlock._memory import Steered
+from interlock._past import History, Past, taken_of
 from interlock._replies import Admission, Ending, First, Reviewed, Settlement
-from interlock._requests import Requests
-from interlock._state import SessionState, SessionStatus, fold
+from interlock._state import SessionStatus
 from interlock._ticket import Ticket, TicketState
-from interlock._trial import Trial, call_again
-from interlock._verdict import Decision, Mode, Opinion, Verdict
+from interlock._trial import Trial
+from interlock._verdict import Decision, Opinion, Verdict
 from interlock.errors import InterlockError, Misuse
 from interlock.policy import Policy
 
@@ -82,10 +81,6 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
         return not self.differing
 
 
-History = Callable[[], Iterable[events.Recorded]]
-"""Gives the events of a session from the first on, each time it is called."""
-
-
 def again(
     session_id: str,
     history: History,
@@ -104,10 +99,11 @@ def again(
             happened in the session. Its evaluators are asked. None: the recorded policies.
         key: What keyed digests were made with; without it, it is not known of such calls that nothing is left out.
     """
+    past = Past(session_id, history, policy_of, key)
     decisions = 0
     differing: list[Again] = []
     unknown: list[Again] = []
-    for one, is_decision in _Rerun(session_id, history, policy_of, other, key).all():
+    for one, is_decision in _Rerun(past, history, other).all():
         decisions += is_decision
         if one.differences:
             differing.append(one)
@@ -131,26 +127,12 @@ class _Judged(NamedTuple):
 
 
 class _Rerun:
-    """One session gone through again: what its events add up to before each decision, and the flows under way."""
+    """One session gone through again: its past before each decision, and the flows under way."""
 
-    def __init__(
-        self,
-        session_id: str,
-        history: History,
-        policy_of: Callable[[str], Policy],
-        other: Trial | None,
-        key: Keyed | None,
-    ) -> None:
-        self._session_id = session_id
+    def __init__(self, past: Past, history: History, other: Trial | None) -> None:
+        self._past = past
         self._history = history
-        self._policy_of = policy_of
         self._other = other
-        self._key = key
-        self._policies: dict[str, Policy] = {}
-        self._memories: dict[str, dict[str, int]] = {}
-        self._requests = Requests(session_id)
-        self._newest: dict[tuple[str, str], str] = {}
-        self._state = SessionState()
         self._flows: dict[str, Flow] = {}
 
     def all(self) -> Iterator[tuple[Again, bool]]:
@@ -164,25 +146,12 @@ class _Rerun:
                     yield self._finished(recorded, event), False
                 case _:  # it is what the store replies from here on
                     pass
-            self._hear(recorded, event)
-
-    def _hear(self, recorded: events.Recorded, event: events.Event | None) -> None:
-        self._state = msgspec.structs.replace(
-            fold([recorded], self._state), running={}, verdicts={}, outcomes={}
-        )
-        if event is not None:
-            self._requests.hear(recorded, event)
-        if isinstance(event, events.TicketOpened):
-            ticket = self._requests.tickets[event.ticket_id]
-            self._newest[ticket.digest, ticket.policy] = ticket.id
-        elif isinstance(event, events.CallDecided):
-            for digest, memory in self._memories.items():
-                self._memories[digest] = remembering(memory, event)
+            self._past.hear(recorded, event)
 
     def _decided(self, recorded: events.Recorded, event: events.CallDecided) -> Again:
         named = partial(Again, seq=recorded.seq, call_id=event.call_id, tool=event.tool)
         try:
-            call = self._call(event)
+            call = self._past.call(event)
             if self._other is not None:
                 differences, unknown = self._otherwise(self._other, recorded, event, call)
             else:
@@ -259,15 +228,15 @@ class _Rerun:
         self, event: events.CallDecided, call: Call, at: datetime
     ) -> tuple[Counsel, list[str]]:
         """Return what was heard: from the record, but for what the policy says, which is asked again."""
-        policy = self._policy(event.policy)
+        policy = self._past.policy(event.policy)
         unknown: list[str] = []
         own = partial(_is_policys, policy)
-        if not self._is_whole(event):
+        if not self._past.is_whole(event):
             recorded = {one for one in event.opinions if own(one)}
-            if set(_said(policy, event, call, self._memory(event.policy), at)) != recorded:
+            if set(_said(policy, event, call, self._past.memory(event.policy), at)) != recorded:
                 unknown.append("what its policy says: its arguments are masked in the record")
         replies = [one for one in event.opinions if unknown or not own(one)]
-        replies = [one for one in replies if not self._is_recomputed(event, one)]
+        replies = [one for one in replies if not _is_recomputed(event, one)]
 
         def recall(memory: Any, when: datetime) -> Recalled:
             patience = None if policy.retries is None else policy.retries - memory[Steered().key]
@@ -278,7 +247,7 @@ class _Rerun:
             opinions=tuple(replies),
             risk=event.risk,
             points=event.points,
-            mode=self._mode(event),
+            mode=self._past.mode(event),
             trackers=policy.trackers,
             recall=recall,
         )
@@ -293,16 +262,16 @@ class _Rerun:
         unknown: list[str],
     ) -> _Judged:
         """Decide, by the functions that decide in the admitting transaction, and what the events add up to."""
-        said = counsel.recalled(call, self._memory(event.policy), at)
-        edit = (
-            self._requests.tickets.get(event.uses[-1]) if event.edited_by and event.uses else None
-        )
+        said = counsel.recalled(call, self._past.memory(event.policy), at)
+        edit = self._past.ticket(event.uses[-1]) if event.edited_by and event.uses else None
+        claims = self._past.policy(event.policy).budgets.claims_on(call)
+        accounts, _ = self._past.accounts(event, claims, at)
         decided = partial(
             decide,
             call,
             said.opinions,
-            status=SessionStatus.OPEN if event.resumed else self._state.status,
-            accounts=self._accounts(event, call, at),
+            status=SessionStatus.OPEN if event.resumed else self._past.status,
+            accounts=accounts,
             now=at,
             mode=counsel.mode,
             patience=said.patience,
@@ -310,61 +279,18 @@ class _Rerun:
         )
         decision, ticket, grant = judge(
             lambda ticket: decided(ticket=ticket),
-            standing=lambda: self._standing(call, event.policy, at),
-            granted=lambda decision: self._granted(call, decision, event.policy, at),
+            standing=lambda: self._past.standing(call, event.policy, at),
+            granted=lambda decision: self._past.granted(call, decision, event.policy, at),
             edit=edit,
         )
         return _Judged(decision, ticket, grant, unknown)
-
-    def _standing(self, call: Call, policy: str, at: datetime) -> Ticket | None:
-        ticket = self._requests.tickets.get(self._newest.get((call.digest, policy), ""))
-        return ticket if ticket is not None and ticket.answers_at(at) else None
-
-    def _granted(
-        self, call: Call, decision: Decision, policy: str, at: datetime
-    ) -> Standing | None:
-        for _, grant in sorted(self._requests.grants.items()):
-            here = grant.tool == call.tool.name and grant.policy == policy
-            if here and grant.covers(call, decision, at):
-                return grant
-        return None
-
-    def _accounts(
-        self, event: events.CallDecided, call: Call, at: datetime
-    ) -> Sequence[tuple[Claim, Account]]:
-        """Return the budgets that count the call as they stood; without those that nobody had to look at."""
-        found: list[tuple[Claim, Account]] = []
-        taken = dict(zip(event.windows, event.taken, strict=False))
-        for claim in self._policy(event.policy).budgets.claims_on(call):
-            key, ends_at = claim.window(at)
-            spent = taken.get(key)
-            if spent is not None:
-                limits = claim.budget.limits
-                found.append((claim, Account(key=key, ends_at=ends_at, limits=limits, spent=spent)))
-        return found
-
-    def _is_recomputed(self, event: events.CallDecided, opinion: Opinion) -> bool:
-        """Whether *opinion* is of those that the deciding transaction forms itself, of what is known here."""
-        if opinion.author in {"session", "steering", "approver", UNSEEN}:
-            return True
-        taken = dict(zip(event.windows, event.taken, strict=False))
-        return any(
-            opinion.author == f"budget:{key.budget}" and spent is not None
-            for key, spent in taken.items()
-        )
-
-    def _mode(self, event: events.CallDecided) -> Mode:
-        """What becomes of the decision: that of the session, unless a halt binds."""
-        if any(one.author.startswith("halt:") for one in event.opinions):
-            return Mode.ENFORCE
-        return Mode.ENFORCE if self._state.opened is None else self._state.opened.mode
 
     def _otherwise(
         self, trial: Trial, recorded: events.Recorded, event: events.CallDecided, call: Call
     ) -> tuple[list[Difference], list[str]]:
         """Judge the call by another policy; return what it would have made of it, and what is not known."""
         policy, at, unknown = trial.policy, recorded.at, []
-        own = partial(_is_policys, self._policy(event.policy))
+        own = partial(_is_policys, self._past.policy(event.policy))
         replies = [
             one
             for one in event.opinions
@@ -372,22 +298,13 @@ class _Rerun:
             and not one.author.startswith(("evaluator:", "budget:"))
             and one.author not in {"steering", "approver", UNSEEN}
         ]
-        ruling = trial.ruling(call, self._memory(policy.digest, policy), at)
-        taken = dict(zip(event.windows, event.taken, strict=False))
-        accounts: list[tuple[Claim, Account]] = []
-        for claim in policy.budgets.claims_on(call):
-            key, ends_at = claim.window(at)
-            spent = taken.get(key)
-            if spent is None:
-                unknown.append(
-                    f"what budget {key.budget} says: what was taken of it is not recorded"
-                )
-            else:
-                limits = claim.budget.limits
-                accounts.append(
-                    (claim, Account(key=key, ends_at=ends_at, limits=limits, spent=spent))
-                )
-        if not self._is_whole(event):
+        ruling = trial.ruling(call, self._past.memory(policy.digest, policy), at)
+        accounts, untold = self._past.accounts(event, policy.budgets.claims_on(call), at)
+        unknown += [
+            f"what budget {claim.budget.name} says: what was taken of it is not recorded"
+            for claim in untold
+        ]
+        if not self._past.is_whole(event):
             unknown.append("what it says of arguments that are masked in the record")
         decision = decide(
             call,
@@ -403,51 +320,6 @@ class _Rerun:
         if decision.verdict is Verdict.ASK and event.approved_by is None:
             unknown.append("whether somebody would have said yes")
         return found, unknown
-
-    def _call(self, event: events.CallDecided) -> Call:
-        return msgspec.structs.replace(
-            call_again(event, self._identity()),
-            id=event.call_id,
-            session_id=self._session_id,
-            digest=event.digest,
-            recorded=event.arguments,
-            tokens=event.tokens,
-            faults=(),
-        )
-
-    def _is_whole(self, event: events.CallDecided) -> bool:
-        """Whether the arguments are recorded as they were judged, nothing masked and nothing redacted."""
-        again = digest_of(
-            event.arguments,
-            tool=event.tool,
-            schema=event.schema,
-            session_id=self._session_id,
-            identity=self._identity(),
-            key=self._key if event.keyed else None,
-        )
-        return again == event.digest
-
-    def _identity(self) -> Identity:
-        opened = self._state.opened
-        if opened is None:
-            return Identity(agent="")
-        return Identity(agent=opened.agent, user=opened.user, team=opened.team, org=opened.org)
-
-    def _policy(self, digest: str) -> Policy:
-        if digest not in self._policies:
-            self._policies[digest] = self._policy_of(digest)
-        return self._policies[digest]
-
-    def _memory(self, digest: str, policy: Policy | None = None) -> dict[str, int]:
-        """Return what the session remembers for a policy by now; one that comes later is told the past first."""
-        if digest not in self._memories:
-            trackers = (policy or self._policy(digest)).trackers
-            past = (
-                recorded.event for recorded in self._history() if recorded.seq <= self._state.head
-            )
-            decided = (event for event in past if isinstance(event, events.CallDecided))
-            self._memories[digest] = recalled(trackers, decided if trackers else ())
-        return self._memories[digest]
 
 
 class _Recorded(Exception):
@@ -531,6 +403,16 @@ def _said(
                 policy.situation(call, risk, mode=event.mode, memory=memory, at=at, answers=answers)
             )
         )
+    )
+
+
+def _is_recomputed(event: events.CallDecided, opinion: Opinion) -> bool:
+    """Whether *opinion* is of those that the deciding transaction forms itself, of what is known here."""
+    if opinion.author in {"session", "steering", "approver", UNSEEN}:
+        return True
+    return any(
+        opinion.author == f"budget:{key.budget}" and spent is not None
+        for key, spent in taken_of(event).items()
     )
 
 
