@@ -18,7 +18,17 @@ from types import ModuleType
 import pytest
 
 import interlock
-from interlock import clients, egress, errors, events, hookspecs, notify, testing, tool_use
+from interlock import (
+    canaries,
+    clients,
+    egress,
+    errors,
+    events,
+    hookspecs,
+    notify,
+    testing,
+    tool_use,
+)
 from tests.docs.pages import DOCS, ROOT, first, rows
 
 READMES = (".", "benchmarks", "examples", "examples/plugin_template", "plugins/*")
@@ -82,7 +92,7 @@ def _own(module: ModuleType) -> list[str]:
 def _public() -> Iterator[str]:
     for module in (interlock, clients, egress, notify, testing):
         yield from (f"{module.__name__}.{name}" for name in module.__all__)
-    for module in (errors, events, hookspecs, tool_use):
+    for module in (canaries, errors, events, hookspecs, tool_use):
         yield from (f"{module.__name__}.{name}" for name in _own(module))
     for kind in (interlock.Governor, interlock.Session):
         methods = inspect.getmembers(kind, inspect.isroutine)

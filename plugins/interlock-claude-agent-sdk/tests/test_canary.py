@@ -31,7 +31,7 @@ def test_it_is_offered() -> None:
 def test_where_a_refusal_does_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     """Broken if it is not noticed that what must be refused has run."""
     module = sys.modules["interlock_claude_agent_sdk.canary"]
-    monkeypatch.setitem(module._POLICY, "rules", [])
+    monkeypatch.setattr(module, "_RULES", [])
     with pytest.raises(PluginError, match="does not refuse what the policy denies, and only that"):
         canary()
 
@@ -52,5 +52,5 @@ def test_where_nothing_works(tmp_path: Path) -> None:
     broken = tmp_path / "claude"
     broken.write_text("#!/bin/sh\nexit 1\n", "utf-8")
     broken.chmod(0o755)
-    with pytest.raises(PluginError, match="no tool can be used"):
+    with pytest.raises(PluginError, match="no call can be made"):
         canary(broken)

@@ -1,23 +1,19 @@
 """
 The canary of a distribution: calls that must be refused, driven through the SDK's real path to one that answers.
 
-The places that Interlock stands in are the SDK's, and some of them are not public. What would then run ungoverned is
-found here, before anything is served.
+Some of the places of the SDK that Interlock stands in are not public.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from importlib.metadata import version
+from functools import partial
 from typing import Any, TypeAlias
 
-from opentelemetry import trace
-
-from interlock._governor import Governor
-from interlock.errors import Denied, PluginError
+from interlock import canaries
+from interlock.errors import Denied
 from interlock.events import CallFinished, Recorded
 from interlock.hookspecs import hookimpl
 
@@ -29,17 +25,7 @@ AWays: TypeAlias = Callable[
 ]
 """The same of an async client."""
 
-_POLICY: dict[str, Any] = {
-    "version": 1,
-    "name": "canary",
-    "default": "allow",
-    "rules": [{"id": "never", "models": ["never"], "verdict": "deny"}],
-}
-
-_UNSEEN = trace.NonRecordingSpan(
-    trace.SpanContext(1, 1, is_remote=False, trace_flags=trace.TraceFlags(0))
-)
-"""A parent that is not sampled, so that the host's traces show nothing of this."""
+_RULES = [{"id": "never", "models": ["never"], "verdict": "deny"}]
 
 
 class _Books:
@@ -72,36 +58,13 @@ def sing(package: str, ways: Ways, aways: AWays, *, tokens: int) -> None:
     Raises:
         PluginError: a call was sent that must not be, or one that is allowed was not sent, or not booked.
     """
-    try:
-        with ThreadPoolExecutor(1) as pool:
-            wrong = pool.submit(_wrong, ways, aways, tokens).result()
-    except PluginError:
-        raise
-    except Exception as error:
-        raise _dead(package, f"no call can be made: {type(error).__name__}") from error
-    if wrong is not None:
-        raise _dead(package, wrong)
+    canaries.sing(package, partial(_song, ways, aways, tokens))
 
 
-def _dead(package: str, why: str) -> PluginError:
-    return PluginError(
-        f"the canary is dead: with {package} {version(package)}, {why}. Nothing is served.",
-        plugin=package,
-        distribution=f"interlock-{package} {version(f'interlock-{package}')}",
-    )
-
-
-def _wrong(ways: Ways, aways: AWays, tokens: int) -> str | None:
-    """Return what is wrong; None where nothing is."""
+def _song(ways: Ways, aways: AWays, tokens: int) -> None:
     books = _Books()
     with (
-        trace.use_span(_UNSEEN),
-        Governor(
-            "sqlite://",
-            policy=_POLICY,
-            plugins=[books],
-            tracer_provider=trace.NoOpTracerProvider(),
-        ) as governor,
+        canaries.cage(_RULES, plugins=[books]) as governor,
         governor.session("canary", agent="canary"),
     ):
         for kind in ("sync", "async"):
@@ -111,12 +74,11 @@ def _wrong(ways: Ways, aways: AWays, tokens: int) -> str | None:
             booked = books.booked[before:]
             allowed = ["ever"] * len(refused), [tokens] * len(refused)
             if not refused or not all(refused) or (sent, booked) != allowed:
-                return (
+                raise canaries.DeadCanaryError(
                     f"a governed client ({kind}) does not refuse what the policy denies, and only that, or does not "
                     f"book what it uses (refused: {sum(refused)} of {len(refused)}, "
                     f"sent: {', '.join(sent) or 'nothing'}, booked: {booked})"
                 )
-    return None
 
 
 def _driven(ways: Ways, sent: list[str]) -> list[bool]:

@@ -8,18 +8,15 @@ is found here, before anything is asked of a real model.
 from __future__ import annotations
 
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
 from claude_agent_sdk import ClaudeAgentOptions, create_sdk_mcp_server
 from claude_agent_sdk import tool as sdk_tool
-from opentelemetry import trace
 
-from interlock import Governor
-from interlock.errors import PluginError
+from interlock.canaries import DeadCanaryError, cage, sing
 from interlock_claude_agent_sdk.client import query
 from interlock_claude_agent_sdk.options import govern
 from interlock_claude_agent_sdk.script import Script, say, use
@@ -29,17 +26,7 @@ MODEL = "claude-sonnet-4-5"
 TIMEOUT_S = 60
 """So long Claude Code may take for what takes it about a second."""
 
-_POLICY: dict[str, Any] = {
-    "version": 1,
-    "name": "canary",
-    "default": "allow",
-    "rules": [{"id": "never", "tools": ["Bash", "canary.never"], "verdict": "deny"}],
-}
-
-_UNSEEN = trace.NonRecordingSpan(
-    trace.SpanContext(1, 1, is_remote=False, trace_flags=trace.TraceFlags(0))
-)
-"""A parent that is not sampled, so that the host's traces show nothing of this."""
+_RULES = [{"id": "never", "tools": ["Bash", "canary.never"], "verdict": "deny"}]
 
 
 def canary(cli_path: str | Path | None = None) -> None:
@@ -55,24 +42,10 @@ def canary(cli_path: str | Path | None = None) -> None:
     Raises:
         PluginError: one of them ran, or its model was not told why it did not, or what is allowed did not run.
     """
-    try:
-        with ThreadPoolExecutor(1) as pool:
-            pool.submit(anyio.run, _sing, cli_path).result()
-    except PluginError:
-        raise
-    except Exception as error:
-        raise _dead(f"no tool can be used: {type(error).__name__}: {error}") from error
+    sing("claude-agent-sdk", partial(anyio.run, _song, cli_path))
 
 
-def _dead(why: str) -> PluginError:
-    return PluginError(
-        f"the canary is dead: with claude-agent-sdk {version('claude-agent-sdk')}, {why}. Nothing is governed by it.",
-        plugin="claude-agent-sdk",
-        distribution=f"interlock-claude-agent-sdk {version('interlock-claude-agent-sdk')}",
-    )
-
-
-async def _sing(cli_path: str | Path | None) -> None:
+async def _song(cli_path: str | Path | None) -> None:
     ran: list[str] = []
 
     @sdk_tool("never", "Is never allowed.", {})
@@ -109,19 +82,13 @@ async def _sing(cli_path: str | Path | None) -> None:
             ran.append("Bash")
     refused = [sum(f"{name} is denied" in one for one in told) for name in ("Bash", "canary.never")]
     if ran != ["canary.ever"] or refused != [1, 1]:
-        raise _dead(
+        raise DeadCanaryError(
             "a governed run does not refuse what the policy denies, and only that "
             f"(ran: {', '.join(ran) or 'nothing'}; told: {told})"
         )
 
 
 async def _run(options: ClaudeAgentOptions) -> None:
-    with (
-        trace.use_span(_UNSEEN),
-        Governor(
-            "sqlite://", policy=_POLICY, tracer_provider=trace.NoOpTracerProvider()
-        ) as governor,
-        governor.session("canary", agent="canary") as session,
-    ):
+    with cage(_RULES) as governor, governor.session("canary", agent="canary") as session:
         async for _ in query(prompt="sing", options=govern(options, session=session)):
             pass

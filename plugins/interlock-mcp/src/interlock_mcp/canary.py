@@ -8,9 +8,8 @@ would then run ungoverned is found here, before anything is served.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from importlib.metadata import version
+from functools import partial
 from typing import Any
 
 import anyio
@@ -18,24 +17,13 @@ import mcp_types as types
 from mcp import Client
 from mcp.server.lowlevel import Server
 from mcp.shared.memory import create_client_server_memory_streams
-from opentelemetry import trace
 
-from interlock import Governor, Session
-from interlock.errors import PluginError
+from interlock import Session
+from interlock.canaries import DeadCanaryError, cage, sing
 from interlock_mcp.proxy import Proxy
 from interlock_mcp.wrappers import govern, govern_server
 
-_POLICY: dict[str, Any] = {
-    "version": 1,
-    "name": "canary",
-    "default": "allow",
-    "rules": [{"id": "never", "tools": ["canary.never"], "verdict": "deny"}],
-}
-
-_UNSEEN = trace.NonRecordingSpan(
-    trace.SpanContext(1, 1, is_remote=False, trace_flags=trace.TraceFlags(0))
-)
-"""A parent that is not sampled, so that the host's traces show nothing of this."""
+_RULES = [{"id": "never", "tools": ["canary.never"], "verdict": "deny"}]
 
 
 def canary() -> None:
@@ -48,37 +36,17 @@ def canary() -> None:
     Raises:
         PluginError: the call ran, or it was not told why it did not, or a call that is allowed did not run.
     """
-    try:
-        with ThreadPoolExecutor(1) as pool:
-            pool.submit(anyio.run, _sing).result()
-    except PluginError:
-        raise
-    except Exception as error:
-        raise _dead(f"no call can be made: {type(error).__name__}") from error
+    sing("mcp", partial(anyio.run, _song))
 
 
-def _dead(why: str) -> PluginError:
-    return PluginError(
-        f"the canary is dead: with mcp {version('mcp')}, {why}. Nothing is served.",
-        plugin="mcp",
-        distribution=f"interlock-mcp {version('interlock-mcp')}",
-    )
-
-
-async def _sing() -> None:
-    with (
-        trace.use_span(_UNSEEN),
-        Governor(
-            "sqlite://", policy=_POLICY, tracer_provider=trace.NoOpTracerProvider()
-        ) as governor,
-        governor.session("canary", agent="canary") as session,
-    ):
+async def _song() -> None:
+    with cage(_RULES) as governor, governor.session("canary", agent="canary") as session:
         for way in ("proxy", "server", "client"):
             for mode in ("legacy", "auto"):
                 ran: list[str] = []
                 told = await _driven(way, mode, session, ran)
                 if ran != ["ever"] or "canary.never is denied" not in told:
-                    raise _dead(
+                    raise DeadCanaryError(
                         f"a {way} ({mode}) that is governed does not refuse what the policy denies, and only that "
                         f"(ran: {', '.join(ran) or 'nothing'})"
                     )

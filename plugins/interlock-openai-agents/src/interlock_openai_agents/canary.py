@@ -8,34 +8,19 @@ ungoverned is found here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from importlib.metadata import version
 from typing import Any
 
 from agents import Agent, RunConfig, Runner, function_tool
 from agents.testing import ScriptedModel, assistant_message, function_call
-from opentelemetry import trace
 
-from interlock import Denied, Governor
-from interlock.errors import PluginError
+from interlock import Denied
+from interlock.canaries import DeadCanaryError, cage, sing
 from interlock_openai_agents.agents import govern
 
-_POLICY: dict[str, Any] = {
-    "version": 1,
-    "name": "canary",
-    "default": "allow",
-    "rules": [
-        {"id": "never", "tools": ["never", "transfer_to_never"], "verdict": "deny"},
-        {"id": "model", "tools": ["chat"], "agents": ["mute"], "verdict": "deny"},
-    ],
-}
-
-_UNSEEN = trace.NonRecordingSpan(
-    trace.SpanContext(1, 1, is_remote=False, trace_flags=trace.TraceFlags(0))
-)
-"""A parent that is not sampled, so that the host's traces show nothing of this."""
+_RULES: list[dict[str, Any]] = [
+    {"id": "never", "tools": ["never", "transfer_to_never"], "verdict": "deny"},
+    {"id": "model", "tools": ["chat"], "agents": ["mute"], "verdict": "deny"},
+]
 
 _UNTRACED = RunConfig(tracing_disabled=True)
 
@@ -50,47 +35,23 @@ def canary() -> None:
     Raises:
         PluginError: one of them was made, or its refusal was not told, or a call that is allowed was not made.
     """
-    try:
-        with ThreadPoolExecutor(1) as pool:
-            pool.submit(lambda: asyncio.run(_sing())).result()
-    except PluginError:
-        raise
-    except Exception as error:
-        raise _dead(f"no call can be made: {type(error).__name__}") from error
+    sing("openai-agents", lambda: asyncio.run(_song()))
 
 
-def _dead(why: str) -> PluginError:
-    return PluginError(
-        f"the canary is dead: with openai-agents {version('openai-agents')}, {why}.",
-        plugin="openai-agents",
-        distribution=f"interlock-openai-agents {version('interlock-openai-agents')}",
-    )
-
-
-async def _sing() -> None:
-    with _books() as governor:
+async def _song() -> None:
+    with cage(_RULES) as governor:
         for is_streamed in (False, True):
             way = "streamed" if is_streamed else "whole"
             with governor.session("canary", agent="canary"):
                 ran, told = await _tools(is_streamed=is_streamed)
                 if ran != ["ever"] or told.count("is denied") != 2:  # noqa: PLR2004 - the tool and the handoff
-                    raise _dead(
+                    raise DeadCanaryError(
                         f"a run ({way}) that is governed does not refuse what the policy denies, and only that (ran: "
                         f"{', '.join(ran) or 'nothing'})"
                     )
             with governor.session("canary", agent="mute"):
                 if await _asked(is_streamed=is_streamed):
-                    raise _dead(f"a model that the policy denies is asked ({way})")
-
-
-@contextmanager
-def _books() -> Iterator[Governor]:
-    quiet = trace.NoOpTracerProvider()
-    with (
-        trace.use_span(_UNSEEN),
-        Governor("sqlite://", policy=_POLICY, tracer_provider=quiet) as governor,
-    ):
-        yield governor
+                    raise DeadCanaryError(f"a model that the policy denies is asked ({way})")
 
 
 async def _tools(*, is_streamed: bool) -> tuple[list[str], str]:
