@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from interlock.cli import app, main
+from interlock.cli import app, extensions, main
 from interlock.cli.extensions import CANARIES, COMMANDS
 from tests.distributions import install
 
@@ -124,3 +124,16 @@ def test_plugins_lists_commands_and_canaries(
     shown = run("plugins")[1]
     assert "my-commands" in shown
     assert "my-canaries" in shown
+
+
+def test_who_brings_a_command_that_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Broken if a command that our pages name, and another distribution brings, is just unknown without that one."""
+    monkeypatch.setattr(extensions, "entry_points", lambda **_: ())
+    monkeypatch.setattr("sys.argv", ["interlock", "mcp", "--policy", "p.yaml", "--", "server"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "`interlock mcp` comes with interlock-mcp" in capsys.readouterr().err
+    assert run("mpc")[0] == 2

@@ -9,13 +9,16 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from interlock._entry_points import load, version_of
-from interlock.errors import PluginError
+from interlock.errors import InterlockError, Misuse, PluginError
 
 COMMANDS = "interlock.commands"
 """Each entry point is a function as Typer takes it, or a `typer.Typer`; its name is the command's."""
 
 CANARIES = "interlock.canaries"
 """Each entry point is a function without parameters that raises if a refused call would run in its framework."""
+
+_ELSEWHERE = {"mcp": "interlock-mcp"}
+"""Commands that pages name as ours, and the distributions that bring them."""
 
 
 class Commands(TyperGroup):
@@ -30,6 +33,9 @@ class Commands(TyperGroup):
         """Return the command of this name. Our own cannot be replaced."""
         own = super().get_command(ctx, cmd_name)
         points = [] if own is not None else [one for one in _offers() if one.name == cmd_name]
+        if own is None and not points and cmd_name in _ELSEWHERE:
+            missing = f"`interlock {cmd_name}` comes with {_ELSEWHERE[cmd_name]}, which is not installed here"
+            return _Unusable(Misuse(missing), cmd_name)
         if not points:
             return own
         try:
@@ -41,7 +47,7 @@ class Commands(TyperGroup):
 class _Unusable(TyperCommand):
     """What stands for a command that cannot be loaded: the help shows why, and running it raises that."""
 
-    def __init__(self, error: PluginError, name: str) -> None:
+    def __init__(self, error: InterlockError, name: str) -> None:
         settings = {"ignore_unknown_options": True, "allow_extra_args": True}
         super().__init__(name, help=f"Cannot be used: {error}", context_settings=settings)
         self._error = error
