@@ -6,7 +6,7 @@ import copy
 import functools
 import inspect
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from typing import Any, SupportsIndex, TypeVar, cast, overload
 
@@ -14,11 +14,11 @@ import wrapt
 
 from interlock import _bodies
 from interlock._binder import Parameters
-from interlock._call import CallKind, Recovery, Risk, Tool, money
-from interlock._capture import Capture, capture_of
+from interlock._call import CallKind, Risk, Tool
+from interlock._capture import Capture
+from interlock._declared import declared
 from interlock._fit import placed
 from interlock._recovery import Probe
-from interlock._schema import parameters_digest
 from interlock._scope import Scope, current_scope, session_for, was_judged
 from interlock._usage import Estimate
 from interlock.errors import Misuse
@@ -169,14 +169,22 @@ class GovernedFunction(wrapt.FunctionWrapper[..., Any]):
 
 def tool_of(function: object) -> Tool | None:
     """Return what was declared of *function* with `@governed`; None when it is not governed."""
+    return next((one for one in _said(function, "_self_tool") if isinstance(one, Tool)), None)
+
+
+def probe_of(function: object) -> Probe | None:
+    """Return who says of an interrupted call of *function* whether it happened; None: nobody."""
+    found = (one for one in _said(function, "_self_probe") if one is not None)
+    return cast("Probe | None", next(found, None))
+
+
+def _said(function: object, attribute: str) -> Iterator[object]:
+    """Give what *function*, and each that it is made of, has under the name *attribute*."""
     seen: set[int] = set()
     while function is not None and id(function) not in seen:
-        tool = getattr(function, "_self_tool", None)
-        if isinstance(tool, Tool):
-            return tool
+        yield getattr(function, attribute, None)
         seen.add(id(function))
         function = _next(function)
-    return None
 
 
 def _next(function: object) -> object:
@@ -189,38 +197,14 @@ def _next(function: object) -> object:
     )
 
 
-def probe_of(function: object) -> Probe | None:
-    """Return who says of an interrupted call of *function* whether it happened; None: nobody."""
-    seen: set[int] = set()
-    while function is not None and id(function) not in seen:
-        found = getattr(function, "_self_probe", None)
-        if found is not None:
-            return cast("Probe", found)
-        seen.add(id(function))
-        function = _next(function)
-    return None
-
-
 def _govern(
     function: Any,
     *,
     name: str | None = None,
-    kind: CallKind = "tool",
-    resource: str | None = None,
-    cost: str | Decimal | int | None = None,
-    risk: Risk | str = Risk.MEDIUM,
-    labels: Iterable[str] = (),
-    capabilities: Iterable[str] = (),
-    secrets: Iterable[str] = (),
-    model: str | None = None,
-    provider: str | None = None,
     estimate: Estimate | None = None,
-    idempotency_key: str | Iterable[str] = (),
     simulate: Any = None,
-    idempotent: bool = False,
     probe: Any = None,
-    capture: Capture | str | None = None,
-    capture_result: Capture | str | None = None,
+    **options: Any,
 ) -> GovernedFunction:
     plain = _unwrapped(function)
     called: str = name or getattr(plain, "__name__", None) or type(plain).__name__
@@ -230,29 +214,8 @@ def _govern(
         raise Misuse(f"{called} is governed already; remove one of the two @governed")
     reader = _Reader(plain, called)
     parameters = reader.parameters
-    if kind == "model" and model is None and "model" in parameters.names:
-        model = "model"
-    declared = parameters.declared[1:] if reader.is_method else parameters.declared
-    tool = Tool(
-        name=called,
-        kind=kind,
-        resource=resource,
-        cost=_fixed_cost(cost, called),
-        risk=_risk(risk, called),
-        labels=tuple(sorted(labels)),
-        capabilities=tuple(sorted(capabilities)),
-        secrets=tuple(sorted(secrets)),
-        model=model,
-        provider=provider,
-        schema=parameters_digest(declared),
-        recovery=_recovery(idempotent, probe, called),
-        idempotency_key=_listed(idempotency_key),
-        capture=None if capture is None else capture_of(capture, "capture"),
-        capture_result=None
-        if capture_result is None
-        else capture_of(capture_result, "capture_result"),
-    )
-    _check_names(tool, parameters.names[1:] if reader.is_method else parameters.names)
+    taken = parameters.declared[1:] if reader.is_method else parameters.declared
+    tool = declared(called, taken, probe=probe, **options)
     shape = _shape(plain)
     if simulate is not None and not (callable(simulate) and _shape(simulate) is shape):
         raise Misuse(
@@ -373,58 +336,4 @@ def _is_method(function: Any, parameters: Parameters) -> bool:
     return in_class and inspect.isfunction(function) and parameters.names[:1] in _RECEIVERS
 
 
-def _check_names(tool: Tool, names: Sequence[str]) -> None:
-    cost = tool.cost if isinstance(tool.cost, str) else None
-    for option, named in (
-        ("resource", tool.resource),
-        ("cost", cost),
-        ("model", tool.model),
-        *(("secrets", s) for s in tool.secrets),
-        *(("idempotency_key", name) for name in tool.idempotency_key),
-    ):
-        if named is not None and named not in names:
-            raise Misuse(
-                f"{tool.name}: {option}={named!r} names no argument; it has: {', '.join(names) or 'none'}"
-            )
-        if option in {"cost", "model"} and named in tool.secrets:
-            raise Misuse(
-                f"{tool.name}: argument {named!r} is a secret, and what {option}= names is recorded; "
-                "take it out of one of the two"
-            )
-
-
 _STREAMS = (_bodies.call_generator, _bodies.call_async_generator)
-
-
-def _listed(names: str | Iterable[str]) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(sorted(names))
-
-
-def _fixed_cost(cost: Any, name: str) -> str | Decimal | None:
-    if cost is None or isinstance(cost, str):
-        return cost
-    try:
-        return money(cost)
-    except ValueError as error:
-        raise Misuse(f"{name}: cost is {error}") from None
-
-
-def _recovery(idempotent: object, probe: object, name: str) -> Recovery:
-    if idempotent and probe is not None:
-        raise Misuse(
-            f"{name}: say idempotent= or probe=; what may be made again need not be asked about"
-        )
-    if probe is None:
-        return Recovery.RETRY if idempotent else Recovery.HOLD
-    if not callable(probe) or inspect.iscoroutinefunction(probe):
-        raise Misuse(f"{name}: probe= is no plain function of an Interrupted")
-    return Recovery.PROBE
-
-
-def _risk(risk: Risk | str, name: str) -> Risk:
-    try:
-        return risk if isinstance(risk, Risk) else Risk(risk)
-    except ValueError:
-        raise Misuse(
-            f"{name}: risk={risk!r} is none of {', '.join(r.value for r in Risk)}"
-        ) from None
