@@ -21,6 +21,7 @@ from interlock import Governor, governed
 from interlock._checkpoint import Overtaken
 from interlock._checkpoints import Place, place_of
 from interlock.errors import Conflict, Misuse
+from tests.commands import cli_of
 from tests.conftest import ALLOW_ALL
 
 pytestmark = pytest.mark.promise(7)
@@ -280,22 +281,8 @@ def unused() -> int:
 
 def test_the_commands(database: str, url: str, file: Path) -> None:
     """Broken if an operator cannot keep checkpoints on another machine, and compare with them."""
-
-    def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "interlock", *arguments],
-            env={
-                **os.environ,
-                "INTERLOCK_DB": database,
-                "INTERLOCK_CHECKPOINT_KEY": KEY.decode(),
-                "INTERLOCK_CHECKPOINT_TOKEN": TOKEN,
-                "COLUMNS": "250",
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=50,
-        )
+    keys = {"INTERLOCK_CHECKPOINT_KEY": KEY.decode(), "INTERLOCK_CHECKPOINT_TOKEN": TOKEN}
+    cli = cli_of(database, columns=250, **keys)
 
     with Governor(database, policy=ALLOW_ALL) as governor:
         work(governor)

@@ -25,6 +25,7 @@ from interlock import Governor, governed
 from interlock._checkpoint import FIRST
 from interlock.errors import Conflict, Misuse
 from interlock.testing import ManualClock
+from tests.commands import cli_of
 from tests.conftest import ALLOW_ALL
 from tests.forging import problems, rewrite, run
 
@@ -445,19 +446,7 @@ def test_usage_of_a_host_that_has_not_committed(postgres: str, file: Path) -> No
 
 def cli(store: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run `interlock`, the key in the environment."""
-    return subprocess.run(
-        [sys.executable, "-m", "interlock", *arguments],
-        env={
-            **os.environ,
-            "INTERLOCK_DB": store,
-            "INTERLOCK_CHECKPOINT_KEY": KEY.decode(),
-            "COLUMNS": "250",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=50,
-    )
+    return cli_of(store, columns=250, INTERLOCK_CHECKPOINT_KEY=KEY.decode())(*arguments)
 
 
 def test_the_commands(either: str, file: Path) -> None:

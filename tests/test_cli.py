@@ -1,6 +1,5 @@
 """The command line, run as people and scripts run it: as a process, with its exit codes."""
 
-import json
 import os
 import sqlite3
 import subprocess
@@ -12,6 +11,7 @@ import pytest
 
 from interlock import ApprovalNeeded, Governor, governed
 from interlock.store import tickets
+from tests.commands import Cli, cli_of, lines
 
 POLICY = {
     "version": 1,
@@ -22,8 +22,6 @@ POLICY = {
     ],
 }
 HOSTILE = "o-1\x1b[31m\u202e"
-
-Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @governed
@@ -41,17 +39,7 @@ def refund(order_id: str, amount: int, card: str) -> str:
 @pytest.fixture
 def cli(database: str) -> Cli:
     """Run `interlock` on this test's store."""
-
-    def run(*arguments: str, db: str = database) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "interlock", *arguments],
-            env={**os.environ, "INTERLOCK_DB": db, "COLUMNS": "100"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    return run
+    return cli_of(database, columns=100)
 
 
 @pytest.fixture
@@ -62,12 +50,6 @@ def ticket(governor: Callable[..., Governor]) -> Iterator[str]:
         with pytest.raises(ApprovalNeeded) as refused:
             refund(HOSTILE, 900, card="4111-planted")
         yield refused.value.ticket.id
-
-
-def lines(result: subprocess.CompletedProcess[str]) -> list[dict[str, object]]:
-    """The JSON objects that a command printed, which must have had nothing to complain of."""
-    assert result.stderr == ""
-    return [json.loads(line) for line in result.stdout.splitlines()]
 
 
 def test_a_call_is_approved_from_another_process(cli: Cli, ticket: str) -> None:
@@ -139,7 +121,7 @@ def test_verify_exits_with_1_on_a_changed_row(cli: Cli, ticket: str, tmp_path: P
 
 def test_looking_creates_nothing(cli: Cli, tmp_path: Path) -> None:
     """Broken if a mistyped --db leaves an empty store behind and reports that all is well."""
-    result = cli("verify", db=f"sqlite:///{tmp_path / 'mistyped.db'}")
+    result = cli("verify", INTERLOCK_DB=f"sqlite:///{tmp_path / 'mistyped.db'}")
     assert result.returncode == 2
     assert "--db" in result.stderr
     assert list(tmp_path.iterdir()) == []

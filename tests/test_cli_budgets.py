@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -22,8 +19,7 @@ from interlock.cli import budgets as listing
 from interlock.cli.bars import WIDTH, bar
 from interlock.store import budgets as stored
 from interlock.testing import ManualClock
-
-Cli = Callable[..., subprocess.CompletedProcess[str]]
+from tests.commands import Cli, cli_of, lines
 
 NOON = datetime(2026, 3, 31, 12, tzinfo=UTC)
 BUDGETS = [
@@ -60,17 +56,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def cli(database: str) -> Cli:
     """Run `interlock` on this test's store."""
-
-    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "interlock", *arguments],
-            env={**os.environ, "INTERLOCK_DB": database, "COLUMNS": "120", **environment},
-            capture_output=True,
-            encoding="utf-8",
-            check=False,
-        )
-
-    return run
+    return cli_of(database, columns=120)
 
 
 @pytest.fixture
@@ -87,12 +73,6 @@ def books(database: str) -> str:
     return database
 
 
-def lines(result: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
-    """The JSON objects that a command printed, which must have had nothing to complain of."""
-    assert result.stderr == ""
-    return [json.loads(line) for line in result.stdout.splitlines()]
-
-
 def squeezed(result: subprocess.CompletedProcess[str]) -> str:
     """What a command printed, blanks and ends of lines made one blank: how it wraps is not the point."""
     return " ".join(result.stdout.split())
@@ -103,7 +83,8 @@ def squeezed(result: subprocess.CompletedProcess[str]) -> str:
 def test_budgets_are_exact_for_programs(cli: Cli) -> None:
     """Broken if an amount is rounded, a share cannot be told from another, or a window has other ends than it has."""
     found = {
-        (one["budget"], *one["share"]): one for one in lines(cli("budgets", "--json", "--at", AT))
+        (one["budget"], *one["share"]): one
+        for one in lines(cli("budgets", "--json", "--at", AT), code=1)  # one is overspent
     }
     assert set(found) == {
         ("pair", "nobody", HOSTILE),
@@ -182,7 +163,7 @@ def test_a_window_is_open_from_its_beginning_until_its_end(
 ) -> None:
     """Broken if a window is shown at the instant of its end, or not at that of its beginning."""
     result = cli("budgets", "--budget", "tenant-day", "--at", at, "--json")
-    assert expected == len(lines(result))
+    assert expected == len(lines(result, code=result.returncode))
 
 
 @BOTH

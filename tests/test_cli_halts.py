@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable
 
 import pytest
 
 from interlock import Governor, governed
 from interlock.errors import Denied, HaltedError
+from tests.commands import Cli, cli_of
 
 pytestmark = pytest.mark.promise(4)
 
-Cli = Callable[..., subprocess.CompletedProcess[str]]
 ALLOW = {"version": 1, "name": "p", "default": "allow"}
 
 
@@ -34,18 +30,7 @@ def database(either: str) -> str:
 @pytest.fixture
 def cli(database: str) -> Cli:
     """Run `interlock` on this test's store."""
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "interlock", *arguments],
-            env={**os.environ, "INTERLOCK_DB": database, "COLUMNS": "100"},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=50,
-        )
-
-    return run
+    return cli_of(database, columns=100)
 
 
 def test_from_a_terminal_to_every_process(database: str, cli: Cli) -> None:

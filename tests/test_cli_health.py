@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -16,9 +13,9 @@ from sqlalchemy import text
 from interlock import Denied, Governor, governed
 from interlock.errors import ApprovalNeeded
 from interlock.testing import ManualClock
+from tests.commands import Cli, cli_of
 
 Make = Callable[..., Governor]
-Cli = Callable[..., subprocess.CompletedProcess[str]]
 POLICY = {
     "version": 1,
     "name": "desk\x1b[2J\u202e",
@@ -54,18 +51,7 @@ def database(either: str) -> str:
 @pytest.fixture
 def cli(database: str) -> Cli:
     """Run `interlock` on this test's store."""
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "interlock", *arguments],
-            env={**os.environ, "INTERLOCK_DB": database, "COLUMNS": "100"},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=50,
-        )
-
-    return run
+    return cli_of(database, columns=100)
 
 
 def shown(cli: Cli, *arguments: str) -> str:

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -14,11 +10,11 @@ import pytest
 from sqlalchemy import text
 
 from interlock import ApprovalNeeded, Governor, current_call
+from tests.commands import Cli, cli_of
 from tests.leases._desk import deploy, policy, restart
 
 pytestmark = pytest.mark.promise(3)
 
-Cli = Callable[..., subprocess.CompletedProcess[str]]
 POLICY = policy(
     {"per": "resource", "expires": "1h"},
     {"name": "two", "tools": ["restart"], "while_asking": True},
@@ -35,18 +31,7 @@ def database(either: str) -> str:
 @pytest.fixture
 def cli(database: str) -> Cli:
     """Run `interlock` on this test's store."""
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "interlock", *arguments],
-            env={**os.environ, "INTERLOCK_DB": database, "COLUMNS": "250"},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=50,
-        )
-
-    return run
+    return cli_of(database, columns=250)
 
 
 def test_who_holds_what(database: str, cli: Cli) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,12 +11,12 @@ import pytest
 
 from interlock import Governor
 from interlock.testing import ManualClock
+from tests.commands import Cli, cli_of
 from tests.recovery._left import POLICY, Process, again, hold, kinds, rows, sound
 
 pytestmark = pytest.mark.promise(6)
 
 Make = Callable[..., Governor]
-Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
@@ -30,18 +28,7 @@ def database(either: str) -> str:
 @pytest.fixture
 def cli(database: str) -> Cli:
     """Run `interlock recover` on this test's store."""
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "interlock", "recover", *arguments],
-            env={**os.environ, "INTERLOCK_DB": database, "COLUMNS": "120"},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=50,
-        )
-
-    return run
+    return cli_of(database, "recover", columns=120)
 
 
 def objects(done: subprocess.CompletedProcess[str]) -> list[dict[str, object]]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any, get_args
 
@@ -18,6 +16,7 @@ from interlock.store.events import history, lock
 from interlock.store.statements import now, tables_of
 from interlock.store.tables import to_microseconds
 from interlock.testing import Recorder
+from tests.commands import cli_of
 from tests.conftest import ALLOW_ALL
 from tests.forging import run
 
@@ -229,12 +228,7 @@ def test_the_command_line_shows_newer_events(
     governor.write(write_newer, session.id, *NEWER)
 
     def said(*arguments: str) -> tuple[int, str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "interlock", *arguments, "--db", either],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = cli_of(either)(*arguments)
         return done.returncode, done.stdout
 
     code, shown = said("events", session.id)

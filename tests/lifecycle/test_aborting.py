@@ -17,7 +17,7 @@ from interlock.errors import Conflict
 from interlock.events import SessionClosed
 from interlock.store import sessions, tickets
 from interlock.testing import Recorder
-from tests.lifecycle._cli import cli_of, lines
+from tests.commands import cli_of, lines
 
 Make = Callable[..., Governor]
 

@@ -33,8 +33,8 @@ from interlock.events import CallDecided, CallFinished, TicketOpened
 from interlock.store import tickets
 from interlock.store.statements import tables_of
 from interlock.testing import Recorder
+from tests.commands import cli_of, lines
 from tests.judges import naming, reviewer
-from tests.lifecycle._cli import cli_of, lines
 from tests.samples import opinion
 
 Make = Callable[..., Governor]

@@ -17,7 +17,7 @@ from interlock._state import SessionStatus
 from interlock.errors import Conflict, SessionTaken
 from interlock.events import SessionClosed, SessionOpened
 from interlock.store import sessions
-from tests.lifecycle._cli import cli_of
+from tests.commands import cli_of
 
 Make = Callable[..., Governor]
 

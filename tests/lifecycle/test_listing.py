@@ -23,7 +23,7 @@ from interlock.store import listing
 from interlock.store.listing import Sought, find
 from interlock.store.statements import now, tables_of
 from interlock.testing import ManualClock
-from tests.lifecycle._cli import Cli, cli_of
+from tests.commands import Cli, cli_of
 
 Make = Callable[..., Governor]
 

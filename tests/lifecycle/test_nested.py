@@ -24,7 +24,7 @@ from interlock._verdict import Mode
 from interlock.events import SessionOpened
 from interlock.store import lineage, sessions, tickets
 from interlock.store.verify import verify
-from tests.lifecycle._cli import cli_of
+from tests.commands import cli_of
 
 Make = Callable[..., Governor]
 

@@ -27,7 +27,7 @@ from interlock.store.events import whole_history
 from interlock.store.verify import verify
 from interlock.testing import ManualClock
 from tests import eventful
-from tests.lifecycle._cli import cli_of, lines
+from tests.commands import cli_of, lines
 
 Make = Callable[..., Governor]
 
