@@ -114,7 +114,7 @@ def test_verify_exits_with_1_on_a_changed_row(cli: Cli, ticket: str, tmp_path: P
     verified = cli("verify")
     assert verified.returncode == 1
     assert "event 2" in verified.stdout
-    report, counter = lines(cli("verify", "--json"))
+    report, counter = lines(cli("verify", "--json"), code=1)
     assert "event 2" in str(report["problem"])
     assert "decisions" in str(counter["counters"])
 

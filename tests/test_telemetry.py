@@ -16,21 +16,9 @@ from interlock.errors import EvaluatorFailed
 from interlock.events import CallDecided, CallFinished, SessionOpened, TicketOpened, TraceIds
 from interlock.testing import Recorder
 from tests.shapes import BASIC, Shape
-from tests.tracing import ERROR, UNSET, Traces, attributes, own, parent, status
+from tests.tracing import ERROR, POLICY, UNSET, Traces, attributes, own, parent, recorded, status
 
 MakeGovernor = Callable[..., Governor]
-
-POLICY: dict[str, Any] = {
-    "version": 1,
-    "name": "desk",
-    "default": "deny",
-    "rules": [
-        {"id": "look", "tools": ["look*", "outer", "stream"], "verdict": "allow"},
-        {"id": "refund", "tools": ["refund"], "verdict": "ask"},
-        {"id": "wire", "tools": ["wire"], "verdict": "steer", "guidance": "Do not."},
-        {"id": "close", "tools": ["close"], "verdict": "deny"},
-    ],
-}
 
 
 class ToolFailed(Exception):
@@ -71,12 +59,6 @@ def shape(request: pytest.FixtureRequest) -> Shape:
     """The four bodies that a tool can have."""
     shape: Shape = request.param
     return shape
-
-
-def recorded(recorder: Recorder, kind: type) -> Any:
-    """The only event of one kind, in its place."""
-    (found,) = [one for one in recorder.recorded if isinstance(one.event, kind)]
-    return found
 
 
 def ids(span: Any) -> TraceIds:

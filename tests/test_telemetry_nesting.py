@@ -15,21 +15,9 @@ from interlock import Call, Governor, Opinion, Refused, governed
 from interlock.events import CallDecided
 from interlock.testing import Recorder
 from tests.shapes import BASIC, SHAPES, Shape
-from tests.tracing import Traces, attributes, own, parent
+from tests.tracing import POLICY, Traces, attributes, own, parent, recorded
 
 MakeGovernor = Callable[..., Governor]
-
-POLICY: dict[str, Any] = {
-    "version": 1,
-    "name": "desk",
-    "default": "deny",
-    "rules": [
-        {"id": "look", "tools": ["look*", "outer", "stream"], "verdict": "allow"},
-        {"id": "refund", "tools": ["refund"], "verdict": "ask"},
-        {"id": "wire", "tools": ["wire"], "verdict": "steer", "guidance": "Do not."},
-        {"id": "close", "tools": ["close"], "verdict": "deny"},
-    ],
-}
 
 
 class Config(BaseModel):
@@ -77,12 +65,6 @@ def shape(request: pytest.FixtureRequest) -> Shape:
     """The four bodies that a tool can have."""
     shape: Shape = request.param
     return shape
-
-
-def recorded(recorder: Recorder, kind: type) -> Any:
-    """The only event of one kind, in its place."""
-    (found,) = [one for one in recorder.recorded if isinstance(one.event, kind)]
-    return found
 
 
 def test_calls_hang_on_the_current_span(shape: Shape, books: Governor, traces: Traces) -> None:

@@ -12,7 +12,22 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
 from opentelemetry.trace import SpanKind, StatusCode
 
+from interlock.testing import Recorder
+
 Spans = dict[str, ReadableSpan]
+
+POLICY: dict[str, Any] = {
+    "version": 1,
+    "name": "desk",
+    "default": "deny",
+    "rules": [
+        {"id": "look", "tools": ["look*", "outer", "stream"], "verdict": "allow"},
+        {"id": "refund", "tools": ["refund"], "verdict": "ask"},
+        {"id": "wire", "tools": ["wire"], "verdict": "steer", "guidance": "Do not."},
+        {"id": "close", "tools": ["close"], "verdict": "deny"},
+    ],
+}
+"""One tool for each verdict."""
 
 
 class Traces:
@@ -75,3 +90,9 @@ def status(span: ReadableSpan) -> tuple[StatusCode, str | None, int, SpanKind]:
 
 UNSET = (StatusCode.UNSET, None, 0, SpanKind.INTERNAL)
 ERROR = (StatusCode.ERROR, None, 0, SpanKind.INTERNAL)
+
+
+def recorded(recorder: Recorder, kind: type) -> Any:
+    """The only event of one kind, in its place."""
+    (found,) = [one for one in recorder.recorded if isinstance(one.event, kind)]
+    return found

@@ -520,7 +520,8 @@ def test_the_guides_own_adapter_passes(tmp_path: Path) -> None:
     guide = Path(__file__).parents[2] / "docs/how-to/write-an-adapter.md"
     blocks = re.findall(r"```python\n(.*?)```", guide.read_text("utf-8"), re.DOTALL)
     (tmp_path / "test_guide.py").write_text("\n".join(blocks))
-    (tmp_path / "README.md").write_text("\n".join(re.findall(r': "(.*\.)"', blocks[-1])))
+    [harness] = [block for block in blocks if "class Harness" in block]
+    (tmp_path / "README.md").write_text("\n".join(re.findall(r': "(.*\.)"', harness)))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "test_guide.py"]
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert f"{len(TESTS) - 2} passed, 2 skipped" in ran.stdout, ran.stdout

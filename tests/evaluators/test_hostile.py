@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -36,21 +36,6 @@ PATIENCE_S = 20
 def caller(request: pytest.FixtureRequest) -> Caller:
     """One tool, called by each kind of host."""
     return Caller(request.param)
-
-
-@pytest.fixture(autouse=True)
-def release() -> Iterator[None]:
-    """End, with the test, whatever hangs; hostile ones behave from then on."""
-    released.clear()
-    yield
-    released.set()
-
-
-@pytest.fixture
-def governor(governor: Make) -> Iterator[Make]:
-    """Make governors that are closed when nothing hangs any more, so that closing them does not have to give up."""
-    yield governor
-    released.set()
 
 
 def check_refused(found: Any, decided: events.Event) -> None:

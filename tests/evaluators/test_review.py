@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,47 +20,12 @@ from interlock import (
 from interlock._canonical import canonical, digest
 from interlock.errors import EvaluatorFailed
 from interlock.evaluators import Redacted
-from tests.callers import WAYS, Caller, history
-from tests.hostile import ALLOW, FAILING, HANGING, JUNK, released
-from tests.judges import naming, reviewer
+from tests.callers import Caller, history
+from tests.hostile import ALLOW, FAILING, HANGING, JUNK
 from tests.reviews import SECRET, answering, as_review, finished
 from tests.samples import opinion
 
 Make = Callable[..., Governor]
-
-
-@pytest.fixture(params=WAYS)
-def caller(request: pytest.FixtureRequest) -> Caller:
-    """One tool, called by each kind of host."""
-    return Caller(request.param, {"card": [SECRET]})
-
-
-@pytest.fixture(autouse=True)
-def release() -> Iterator[None]:
-    """End, with the test, whatever hangs."""
-    released.clear()
-    yield
-    released.set()
-
-
-@pytest.fixture
-def governor(governor: Make) -> Iterator[Make]:
-    """Make governors that are closed when nothing hangs any more."""
-    yield governor
-    released.set()
-
-
-@pytest.fixture
-def made(governor: Make) -> Callable[..., Governor]:
-    """Make a governor whose policy names reviewers, given by name, in that order."""
-
-    def make(timeout: str = "30s", options: Any = None, **reviews: Any) -> Governor:
-        own = {name: reviewer(review) for name, review in reviews.items()}
-        return governor(
-            naming(*own, timeout=timeout), url="sqlite://", evaluators=own, **(options or {})
-        )
-
-    return make
 
 
 def check_withheld(found: list[Any], kind: type[Exception], verdict: Verdict) -> None:

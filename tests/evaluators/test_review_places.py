@@ -6,7 +6,7 @@ import asyncio
 import signal
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing, suppress
 from datetime import timedelta
 from typing import Any
@@ -29,7 +29,7 @@ from interlock import (
 from interlock.errors import PluginError, StoreUnavailable
 from interlock.evaluators import Redacted
 from interlock.testing import ManualClock, Recorder
-from tests.callers import WAYS, Caller, history
+from tests.callers import Caller, history
 from tests.hostile import PATIENCE_S, released
 from tests.judges import Config, judge, naming, reviewer
 from tests.reviews import SECRET, answering, finished
@@ -37,40 +37,6 @@ from tests.samples import opinion
 from tests.tracing import Traces
 
 Make = Callable[..., Governor]
-
-
-@pytest.fixture(params=WAYS)
-def caller(request: pytest.FixtureRequest) -> Caller:
-    """One tool, called by each kind of host."""
-    return Caller(request.param, {"card": [SECRET]})
-
-
-@pytest.fixture(autouse=True)
-def release() -> Iterator[None]:
-    """End, with the test, whatever hangs."""
-    released.clear()
-    yield
-    released.set()
-
-
-@pytest.fixture
-def governor(governor: Make) -> Iterator[Make]:
-    """Make governors that are closed when nothing hangs any more."""
-    yield governor
-    released.set()
-
-
-@pytest.fixture
-def made(governor: Make) -> Callable[..., Governor]:
-    """Make a governor whose policy names reviewers, given by name, in that order."""
-
-    def make(timeout: str = "30s", options: Any = None, **reviews: Any) -> Governor:
-        own = {name: reviewer(review) for name, review in reviews.items()}
-        return governor(
-            naming(*own, timeout=timeout), url="sqlite://", evaluators=own, **(options or {})
-        )
-
-    return make
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

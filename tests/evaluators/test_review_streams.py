@@ -24,24 +24,10 @@ from interlock._bodies import MAX_HELD
 from interlock.errors import EvaluatorFailed, Misuse
 from interlock.evaluators import Redacted, Streamed
 from tests.callers import history
-from tests.judges import naming, reviewer
 from tests.reviews import SECRET, answering, finished
 from tests.samples import opinion
 
 Make = Callable[..., Governor]
-
-
-@pytest.fixture
-def made(governor: Make) -> Callable[..., Governor]:
-    """Make a governor whose policy names reviewers, given by name, in that order."""
-
-    def make(timeout: str = "30s", options: Any = None, **reviews: Any) -> Governor:
-        own = {name: reviewer(review) for name, review in reviews.items()}
-        return governor(
-            naming(*own, timeout=timeout), url="sqlite://", evaluators=own, **(options or {})
-        )
-
-    return make
 
 
 def stream(is_async: bool, items: Iterator[Any], log: list[str], returns: Any = None) -> Any:
